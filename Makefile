@@ -1,0 +1,40 @@
+# Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix lock regen fork bench clean
+PYTHON = .venv/bin/python
+
+help: ## show the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## train, bundle, verify and serve churn, then send it traffic
+	@started=$$(date +%s) && sh scripts/setup.sh demo && SLIPWAY_DEMO_STARTED=$$started $(PYTHON) scripts/demo.py
+
+test: check ## everything that must hold: static checks, then all tests
+	@sh scripts/system-packages.sh
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: ## static checks only: lock, lint, format, types, boundaries
+	@sh scripts/setup.sh dev
+	@sh scripts/check.sh
+
+fix: ## let ruff repair what it can
+	@sh scripts/setup.sh dev
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet . && .venv/bin/ruff format .
+
+lock: ## refresh requirements.lock (ARGS=--upgrade for newer versions)
+	@"$$(sh scripts/setup.sh uv)" run --quiet --no-project --python '>=3.11' scripts/lock.py $(ARGS)
+
+regen: ## write the pages that are made from the code
+	@sh scripts/setup.sh dev
+	@$(PYTHON) scripts/regen.py
+
+fork: ## rename the repository: make fork NAME=acme
+	@"$$(sh scripts/setup.sh uv)" run --quiet --no-project --python '>=3.11' scripts/fork.py $(NAME)
+
+bench: ## the figures of README.md, on this machine
+	@sh scripts/setup.sh dev
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" bash benchmarks/setup.sh
+	@$(PYTHON) benchmarks/serving.py $(ARGS)
+
+clean: ## remove what the other verbs made in this folder
+	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

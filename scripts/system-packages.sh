@@ -1,0 +1,44 @@
+#!/bin/sh
+# Install the programs that some tests call and Python cannot bring: other people's readers of our formats,
+# a browser, load and trace tools. On Debian or Ubuntu as root (or with password-free sudo) it installs them by
+# apt; elsewhere it prints what is missing, and the tests that need it skip and say so. Never fails the run.
+#
+#   SLIPWAY_SYSTEM_PACKAGES=no   look, but install nothing
+set -eu
+cd "$(dirname "$0")/.."
+unpacked=.tools/system # prometheus is unpacked here: its Debian package would start a server on port 9090
+PATH="$PWD/$unpacked/usr/bin:$PATH"
+
+say() { printf 'system packages: %s\n' "$*" >&2; }
+
+missing=
+for pair in skopeo:skopeo umoci:umoci wrk:wrk strace:strace chromium:chromium prometheus:promtool; do
+    program=${pair#*:}
+    command -v "$program" >/dev/null 2>&1 || missing="$missing ${pair%:*}"
+done
+missing=${missing# }
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" != 0 ]; then as_root="sudo -n"; fi
+if [ "${SLIPWAY_SYSTEM_PACKAGES:-yes}" = no ] || ! command -v apt-get >/dev/null 2>&1 || ! ${as_root:-true} true 2>/dev/null; then
+    say "not installed: $missing; tests that need them will skip"
+    if command -v brew >/dev/null 2>&1; then say "hint: brew install skopeo wrk prometheus"; fi
+    if command -v apt-get >/dev/null 2>&1; then say "hint: sudo apt-get install $missing"; fi
+    exit 0
+fi
+
+say "installing by apt: $missing (log: .tools/apt.log)"
+mkdir -p "$unpacked"
+export DEBIAN_FRONTEND=noninteractive
+{
+    $as_root apt-get update -q || true # an old list may still do
+    for package in $missing; do        # one by one: a name that a release lacks must not hold up the others
+        if [ "$package" = prometheus ]; then
+            (cd .tools && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb system && rm prometheus_*.deb)
+        else
+            $as_root apt-get install -q -y --no-install-recommends "$package"
+        fi || failed="${failed:-} $package"
+    done
+} >.tools/apt.log 2>&1
+[ -z "${failed:-}" ] || say "could not be installed:$failed; tests that need them will skip"
