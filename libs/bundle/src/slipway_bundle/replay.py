@@ -1,0 +1,179 @@
+"""Replaying golden examples: the whole way of a request, without a server, compared with what was promised.
+
+    python -m slipway_bundle replay --store ROOT --digest sha256:…
+
+`replay` runs in the calling process, `replay_in_child` in a clean one. The invariant: an example goes through the same
+codecs, weights and `compute` as a request does, alone in its batch.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from slipway_bundle.child import ChildFailedError, answer, run_child
+from slipway_bundle.description import ModelLike, ServiceLike, codecs
+from slipway_bundle.digest import parse_digest
+from slipway_bundle.errors import GoldenError, GoldenMismatchError, SlipwayError
+from slipway_bundle.golden import Golden, Mismatch, compare
+from slipway_bundle.oci import Descriptor
+from slipway_bundle.store import Store
+from slipway_bundle.stored import read_descriptor
+from slipway_bundle.view import BundleView, LoadedModel, load_service, open_folder, view_of
+from slipway_bundle.weights import adapter_for, bind_outputs, predict
+
+__all__ = ["refuse_mismatches", "replay", "replay_in_child"]
+
+TIMEOUT_S = 600.0
+"""Weights of tens of gigabytes from a cold disk take minutes."""
+
+SHOWN = 5
+"""Mismatches in a message; all of them are in the report."""
+
+
+def replay(view: BundleView, service: ServiceLike) -> list[Mismatch]:
+    """Runs every golden example of `view`; empty when all answers are within their tolerance.
+
+    Raises:
+        GoldenError: An example names a model that the service does not have, or its input is not a row.
+        SlipwayError: Weights cannot be loaded.
+    """
+    mismatches: list[Mismatch] = []
+    by_model: dict[str, list[tuple[int, Golden]]] = {}
+    for line, golden in enumerate(view.golden, start=1):
+        if golden.model not in service.models or golden.model not in view.models:
+            raise GoldenError(
+                f"golden example {line} names model {golden.model!r}, expected one of {sorted(view.models)}", line=line
+            )
+        by_model.setdefault(golden.model, []).append((line, golden))
+    for name, examples in by_model.items():
+        mismatches += _Replayer(service.models[name], view.models[name]).run(examples)
+    return sorted(mismatches, key=lambda mismatch: mismatch.line)
+
+
+def replay_in_child(store: Store, bundle: Descriptor, *, timeout_s: float = TIMEOUT_S) -> list[Mismatch]:
+    """The same for a bundle in the store, published or not, in a clean child process; blocks up to `timeout_s`.
+
+    Raises:
+        GoldenMismatchError: The examples could not be run at all; the message has the child's last lines.
+    """
+    arguments = ["--store", str(store.root), "--digest", bundle.digest, "--size", str(bundle.size)]
+    try:
+        document = run_child("replay", arguments, timeout_s=timeout_s)
+    except ChildFailedError as error:
+        said = f"; the last lines of the child process:\n{error.lines}" if error.lines else ""
+        raise GoldenMismatchError(
+            f"the golden examples could not be replayed: {error.message}{said}", hint=error.hint
+        ) from error
+    try:
+        return msgspec.json.decode(document, type=list[Mismatch])
+    except msgspec.DecodeError as error:
+        raise GoldenMismatchError(
+            f"the golden examples could not be replayed: the child process ended early, got {document[:80]!r}"
+        ) from error
+
+
+def refuse_mismatches(mismatches: Sequence[Mismatch], examples: int) -> None:
+    """Raises GoldenMismatchError when there is a mismatch; the message lists the first ones."""
+    if not mismatches:
+        return
+    listed = "\n".join(f"  {mismatch}" for mismatch in mismatches[:SHOWN])
+    more = f"\n  and {len(mismatches) - SHOWN} more" if len(mismatches) > SHOWN else ""
+    raise GoldenMismatchError(
+        f"{len(mismatches)} of {examples} golden examples did not replay:\n{listed}{more}",
+        hint="the weights, the code or a library changed since the examples were written; "
+        "if the new answers are right, write the examples again",
+        failed=len(mismatches),
+        examples=examples,
+    )
+
+
+class _Replayer:
+    """One model, loaded."""
+
+    def __init__(self, model: ModelLike, loaded: LoadedModel) -> None:
+        self._model = model
+        self._config = loaded.config
+        self._inputs, self._outputs = codecs(model, loaded.config.format)
+        specs = self._inputs.specs if model.function is None else ()
+        self._weights = adapter_for(loaded.config.format).load(loaded.file, loaded.config, specs)
+        fields = [spec.name for spec in self._outputs.specs]
+        self._bound: dict[str, str] = {}
+        if model.function is None:
+            self._bound = bind_outputs(loaded.config.outputs, self._weights.outputs, fields)
+
+    def run(self, examples: Sequence[tuple[int, Golden]]) -> list[Mismatch]:
+        """The mismatches of this model's examples."""
+        return [found for line, golden in examples if (found := self._compare(line, golden)) is not None]
+
+    def _compare(self, line: int, golden: Golden) -> Mismatch | None:
+        try:
+            row = msgspec.json.decode(golden.input, type=self._model.row, dec_hook=_decode_array)
+        except msgspec.DecodeError as error:
+            raise GoldenError(
+                f"the input of golden example {line} is not a row of model {golden.model!r}: {error}",
+                hint="the schema changed after the examples were written",
+                line=line,
+            ) from error
+        expected = msgspec.json.decode(golden.output)
+        try:
+            got = msgspec.to_builtins(self._answer(row), enc_hook=_encode_array)
+        except SlipwayError as error:
+            shown = msgspec.json.encode(expected).decode()
+            return Mismatch(model=golden.model, line=line, path="$", expected=shown, got=error.message)
+        difference = compare(got, expected, golden.tolerance)
+        if difference is None:
+            return None
+        path, shown_got, shown_expected = difference
+        return Mismatch(model=golden.model, line=line, path=path, expected=shown_expected, got=shown_got)
+
+    def _answer(self, row: Struct) -> Struct:
+        self._inputs.check(row)
+        batch = self._inputs.batch([self._inputs.pack(row)])
+        if self._model.function is None:
+            arrays = predict(self._weights, self._bound, batch)
+        else:
+            arrays = self._model.function(self._weights, batch)
+        answered = self._outputs.rows(arrays)[0]
+        if isinstance(answered, SlipwayError):
+            raise answered
+        found: Struct = answered
+        return found
+
+
+def _decode_array(kind: Any, value: object) -> Any:  # msgspec calls it with any type it does not know
+    arguments = get_args(kind)
+    dtype = get_args(arguments[1])[0] if len(arguments) == 2 and get_args(arguments[1]) else None
+    return np.asarray(value, dtype=dtype)
+
+
+def _encode_array(value: object) -> object:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise NotImplementedError(f"values of type {type(value).__name__!r} have no JSON form")
+
+
+def _replay(options: argparse.Namespace) -> bytes:
+    if options.folder is not None:
+        view = open_folder(options.folder)
+    else:
+        store = Store.open(options.store)
+        descriptor = Descriptor(media_type="", digest=parse_digest(options.digest), size=options.size)
+        view = view_of(store, read_descriptor(store, descriptor))
+    return msgspec.json.encode(replay(view, load_service(view)))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The child's side."""
+    parser = argparse.ArgumentParser(prog="python -m slipway_bundle replay")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--folder", type=Path)
+    place.add_argument("--store", type=Path)
+    parser.add_argument("--digest", help="of the bundle's index, with --store")
+    parser.add_argument("--size", type=int, default=0)
+    options = parser.parse_args(arguments)
+    answer(lambda: _replay(options))
