@@ -1,0 +1,57 @@
+"""What the runtime tells about its work: one protocol, satisfied by shape, never imported from a metrics library.
+
+It defines no metric and keeps no number. The invariant: each call is made once per event, on the thread of the event
+loop, and its cost is on the hot path (`admitted` runs once a request: keep it under half a microsecond).
+"""
+
+from typing import Literal, Protocol
+
+__all__ = ["Observer", "SendReason", "SilentObserver"]
+
+SendReason = Literal["full", "knee", "deadline", "idle", "flush"]
+"""Why a batch left: it was full; waiting would not have raised throughput; a deadline demanded it; nobody else was
+expected; or the pool was draining."""
+
+
+class Observer(Protocol):
+    """Receives the events of a pool; `model` is the name of the pool's model and a safe label."""
+
+    def admitted(self, model: str) -> None:
+        """One ticket was admitted."""
+
+    def refused(self, model: str, reason: str) -> None:
+        """One ticket was refused at the door."""
+
+    def expired(self, model: str, rows: int) -> None:
+        """A ticket of `rows` rows passed its deadline without an answer."""
+
+    def cancelled(self, model: str, rows: int) -> None:
+        """A ticket of `rows` rows was cancelled by its caller."""
+
+    def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
+        """A batch was computed: its rows, the wait of its oldest ticket, the compute time, and why it left."""
+
+    def failed(self, model: str, rows: int) -> None:
+        """A ticket of `rows` rows ended in `ModelFailed`."""
+
+
+class SilentObserver:
+    """An observer that keeps nothing: for tests, tools, and a pool without metrics."""
+
+    def admitted(self, model: str) -> None:
+        """Keep nothing."""
+
+    def refused(self, model: str, reason: str) -> None:
+        """Keep nothing."""
+
+    def expired(self, model: str, rows: int) -> None:
+        """Keep nothing."""
+
+    def cancelled(self, model: str, rows: int) -> None:
+        """Keep nothing."""
+
+    def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
+        """Keep nothing."""
+
+    def failed(self, model: str, rows: int) -> None:
+        """Keep nothing."""
