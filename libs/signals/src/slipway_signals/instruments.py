@@ -1,0 +1,222 @@
+"""The instruments of one process: what the server, the pools and the supervisor call when something happened.
+
+It defines no metric (`metrics`) and does no I/O: a call is a few stores into the process's slots. `ServiceMetrics`
+satisfies the runtime's `Observer` protocol by shape. The invariant: no argument that a client can choose makes a new
+series; routes and models are closed sets, unknown methods and statuses fold into one value each, and nothing is cached
+under a name that is not in those sets (10,000 hostile paths leave the process as it was; tested).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from slipway_signals import metrics
+from slipway_signals.slots import Counter, Histogram, Slots
+
+__all__ = ["ServiceMetrics", "SupervisorMetrics"]
+
+
+class _Model:
+    """The handles of one model."""
+
+    __slots__ = (
+        *("_release", "_shed", "_slots", "admitted", "cancelled", "compute", "errors", "expired", "failed_rows"),
+        *("invalid", "name", "ok", "rows", "waited"),
+    )
+
+    def __init__(self, slots: Slots, name: str) -> None:
+        self._slots = slots
+        self.name = name
+        self.admitted = slots.counter(metrics.ADMITTED, name)
+        self.ok = slots.counter(metrics.INFERENCES, name, "ok")
+        self.errors = slots.counter(metrics.INFERENCES, name, "error")
+        self.expired = slots.counter(metrics.INFERENCES, name, "timeout")
+        self.cancelled = slots.counter(metrics.INFERENCES, name, "cancelled")
+        self.failed_rows = 0
+        self.invalid = slots.counter(metrics.INFERENCES, name, "invalid")
+        self.compute = slots.histogram(metrics.INFERENCE_DURATION, name, "compute")
+        self.rows = slots.histogram(metrics.BATCH_SIZE, name)
+        self.waited = slots.histogram(metrics.QUEUE_WAIT, name)
+        self._shed: dict[str, Counter] = {}
+        self._release: dict[str, Counter] = {}
+
+    def shed(self, reason: str) -> Counter:
+        return self._shed.get(reason) or self._by_reason(self._shed, metrics.SHED, reason)
+
+    def release(self, reason: str) -> Counter:
+        return self._release.get(reason) or self._by_reason(self._release, metrics.RELEASES, reason)
+
+    def _by_reason(self, known: dict[str, Counter], metric: metrics.Metric, reason: str) -> Counter:
+        if len(known) >= metrics.REASONS_LIMIT:
+            reason = metrics.REASON_OTHER
+        counter = self._slots.counter(metric, self.name, reason)
+        if len(known) < metrics.REASONS_LIMIT:
+            known[reason] = counter
+        return counter
+
+
+class ServiceMetrics:
+    """Counts what one process does for a service. One writer thread, like its slots.
+
+    Args:
+        slots: Where the values go.
+        service: Name of the service, for `slipway_build_info`.
+        version: Version of the service; empty when it has none.
+        digest: Digest of the bundle; empty when a folder is served.
+        slipway_version: Version of slipway.
+        routes: Every route template the server has. Other routes count as `unmatched`.
+        models: Every model name. Other names count as `other`.
+        thresholds_s: Latency thresholds of the service's objectives, seconds; they become bucket bounds.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        *,
+        service: str,
+        version: str = "",
+        digest: str = "",
+        slipway_version: str = "",
+        routes: Iterable[str] = (),
+        models: Iterable[str] = (),
+        thresholds_s: Iterable[float] = (),
+    ) -> None:
+        self._slots = slots
+        self._routes = frozenset(routes)
+        self._duration = metrics.with_thresholds(metrics.REQUEST_DURATION, thresholds_s)
+        self._requests: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        self._models = {name: _Model(slots, name) for name in models}
+        self._phases: dict[tuple[str, str], Histogram] = {}
+        self.active = slots.gauge(metrics.ACTIVE_REQUESTS)
+        """Requests being answered now: `add(1)` when one begins, `add(-1)` when it ends."""
+        slots.gauge(metrics.BUILD_INFO, service, version, digest, slipway_version).set(1.0)
+
+    def announce(self, routes: Iterable[str]) -> None:
+        """Routes that the server has beside those given at construction; call it before the first request."""
+        self._routes |= frozenset(routes)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One answered request. HOT: at most 1 µs (`benchmarks/metrics.py`).
+
+        Args:
+            route: The route template, never the path.
+            method: HTTP method as received.
+            status: HTTP status of the answer; 499 when the client left before it.
+            seconds: From the first byte of the request to the last of the answer.
+        """
+        observe = self._requests.get((route, method, status))
+        if observe is None:
+            observe = self._observer(route, method, status)
+        observe(seconds)
+
+    def admitted(self, model: str) -> None:
+        """A request was let into the queue of `model`. HOT."""
+        (self._models.get(model) or self._other()).admitted.inc()
+
+    def refused(self, model: str, reason: str) -> None:
+        """A request was refused at the door."""
+        (self._models.get(model) or self._other()).shed(reason).inc()
+
+    def expired(self, model: str, rows: int) -> None:
+        """`rows` rows passed their deadline in the queue and were not computed."""
+        (self._models.get(model) or self._other()).expired.inc(rows)
+
+    def cancelled(self, model: str, rows: int) -> None:
+        """`rows` rows were given up by their client and were not computed."""
+        (self._models.get(model) or self._other()).cancelled.inc(rows)
+
+    def failed(self, model: str, rows: int) -> None:
+        """`rows` rows got an error from the model; told before the `batch` they were in."""
+        handles = self._models.get(model) or self._other()
+        handles.errors.inc(rows)
+        handles.failed_rows += rows
+
+    def invalid(self, model: str, rows: int = 1) -> None:
+        """`rows` rows were refused because they do not fit the model's schema."""
+        (self._models.get(model) or self._other()).invalid.inc(rows)
+
+    def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: str) -> None:
+        """A batch is back: its rows count as `ok`, but for those told as `failed` since the batch before.
+
+        Rows that expired or were cancelled while the batch was computed are among its rows: they count twice.
+
+        Args:
+            model: Name of the model.
+            rows: Rows in the batch, those that failed included.
+            waited_s: Wait of its oldest row, seconds.
+            compute_s: Time in the model, seconds.
+            reason: What made the batch leave the queue.
+        """
+        handles = self._models.get(model) or self._other()
+        handles.rows.observe(rows)
+        handles.waited.observe(waited_s)
+        handles.compute.observe(compute_s)
+        handles.ok.inc(max(0, rows - handles.failed_rows))
+        handles.failed_rows = 0
+        handles.release(reason).inc()
+
+    def phase(self, model: str, phase: str, seconds: float) -> None:
+        """One batch spent `seconds` in `phase`, one of `metrics.PHASES`."""
+        histogram = self._phases.get((model, phase))
+        if histogram is None:
+            model = model if model in self._models else metrics.MODEL_OTHER
+            phase = phase if phase in metrics.PHASES else metrics.PHASE_OTHER
+            histogram = self._slots.histogram(metrics.INFERENCE_DURATION, model, phase)
+            self._phases[model, phase] = histogram
+        histogram.observe(seconds)
+
+    def model_loaded(self, model: str, digest: str, seconds: float) -> None:
+        """`model` of that digest was loaded and made its first prediction, `seconds` after the start of loading."""
+        model = model if model in self._models else metrics.MODEL_OTHER
+        self._slots.gauge(metrics.MODEL_INFO, model, digest).set(1.0)
+        self._slots.gauge(metrics.MODEL_READY, model).set(1.0)
+        self._slots.histogram(metrics.MODEL_LOAD, model).observe(seconds)
+
+    def model_ready(self, model: str, *, is_ready: bool) -> None:
+        """Whether `model` can answer in this process."""
+        model = model if model in self._models else metrics.MODEL_OTHER
+        self._slots.gauge(metrics.MODEL_READY, model).set(1.0 if is_ready else 0.0)
+
+    def _observer(self, route: str, method: str, status: int) -> Callable[[float], None]:
+        """Fold what a client may choose into closed sets; remember the folded names only."""
+        route = route if route in self._routes else metrics.ROUTE_UNMATCHED
+        method = method if method in metrics.METHODS else metrics.METHOD_OTHER
+        known = 100 <= status <= 599
+        key = (route, method, status if known else 0)
+        observe = self._requests.get(key)
+        if observe is None:
+            label = str(status) if known else metrics.STATUS_OTHER
+            observe = self._requests[key] = self._slots.histogram(self._duration, method, route, label).observe
+        return observe
+
+    def _other(self) -> _Model:
+        """The handles for a model name that was not announced."""
+        other = self._models.get(metrics.MODEL_OTHER)
+        if other is None:
+            other = self._models[metrics.MODEL_OTHER] = _Model(self._slots, metrics.MODEL_OTHER)
+        return other
+
+
+class SupervisorMetrics:
+    """What a supervisor counts about its workers, in slots of its own.
+
+    Args:
+        slots: The supervisor's slots; no worker writes to them.
+        workers: Names of the supervised workers (not of their restarts).
+    """
+
+    def __init__(self, slots: Slots, *, workers: Iterable[str]) -> None:
+        self._slots = slots
+        self._restarts = {name: slots.counter(metrics.WORKER_RESTARTS, name) for name in workers}
+        self._looping = {name: slots.gauge(metrics.WORKER_CRASH_LOOP, name) for name in self._restarts}
+
+    def restarted(self, worker: str) -> None:
+        """`worker` is started again after it died unasked."""
+        self._restarts[worker].inc()
+
+    def crash_looping(self, worker: str, *, is_looping: bool) -> None:
+        """Whether `worker` dies again and again."""
+        self._looping[worker].set(1.0 if is_looping else 0.0)
+
+    def states(self, counts: Mapping[str, int]) -> None:
+        """How many workers are in each state. A state not named has none; pass every state of the closed set."""
+        for state, count in counts.items():
+            self._slots.gauge(metrics.WORKERS, state).set(count)

@@ -1,0 +1,167 @@
+"""Every metric of slipway: its name, unit, labels, buckets and what it means. Nothing is measured here.
+
+No other module may define a metric, so this page is the reference, and cardinality is bounded where it is written: a
+label's values come from a closed set (routes, models) or from slipway's own code (reasons), never from a request.
+Names are OpenTelemetry's where those are stable, in their Prometheus translation, and `slipway_…` for the rest.
+
+Source: OpenTelemetry semantic conventions 1.44 (HTTP server metrics), in their Prometheus translation.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from slipway_signals.slotfile import Metric
+
+__all__ = [
+    "ALL",
+    "ROUTE_UNMATCHED",
+    "SECONDS",
+    "Metric",
+    "with_thresholds",
+]
+
+ROUTE_UNMATCHED: Final = "unmatched"
+"""The route of a request that matched no template."""
+METHOD_OTHER: Final = "OTHER"
+"""The method of a request whose method is not in `METHODS`."""
+STATUS_OTHER: Final = "other"
+"""The status of an answer outside 100–599."""
+MODEL_OTHER: Final = "other"
+"""The model of an event that names no model of this service."""
+REASON_OTHER: Final = "other"
+"""The reason of an event after `REASONS_LIMIT` different ones were seen."""
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+PHASES: Final = frozenset({"decode", "compute", "encode"})
+PHASE_OTHER: Final = "other"
+REASONS_LIMIT: Final = 16
+"""Reasons come from our own code; the limit only holds against a mistake in it."""
+
+SECONDS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0),
+)
+"""Latency: OpenTelemetry's bounds for `http.server.request.duration`, finer below 5 ms (small models answer there),
+and the thresholds that objectives name most: 0.05, 0.1, 0.2, 0.3."""
+INNER_SECONDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+)
+"""Parts of a request: a batch of a tabular model takes tens of microseconds."""
+LOAD_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+ROWS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+REQUEST_DURATION: Final = Metric(
+    "http_server_request_duration_seconds",
+    "histogram",
+    "Time from a request's first byte to its answer's last, by route template.",
+    ("http_request_method", "http_route", "http_response_status_code"),
+    SECONDS,
+)
+ACTIVE_REQUESTS: Final = Metric("http_server_active_requests", "gauge", "Requests being answered now.")
+
+INFERENCE_DURATION: Final = Metric(
+    "slipway_inference_duration_seconds",
+    "histogram",
+    "Time one batch spent in a phase: decode, compute, encode.",
+    ("model", "phase"),
+    INNER_SECONDS,
+)
+BATCH_SIZE: Final = Metric(
+    "slipway_inference_batch_size", "histogram", "Rows a batch was computed with.", ("model",), ROWS
+)
+INFERENCES: Final = Metric(
+    "slipway_inferences_total",
+    "counter",
+    "Rows by how they ended: ok, error, timeout (expired in the queue), cancelled, invalid.",
+    ("model", "result"),
+)
+QUEUE_WAIT: Final = Metric(
+    "slipway_queue_wait_seconds",
+    "histogram",
+    "Time the oldest row of a batch waited in the queue; one observation a batch.",
+    ("model",),
+    INNER_SECONDS,
+)
+ADMITTED: Final = Metric(
+    "slipway_requests_admitted_total", "counter", "Requests that were let into the queue.", ("model",)
+)
+SHED: Final = Metric(
+    "slipway_requests_shed_total", "counter", "Requests refused at the door, by reason.", ("model", "reason")
+)
+RELEASES: Final = Metric(
+    "slipway_batch_release_total", "counter", "Batches by what made them leave the queue.", ("model", "reason")
+)
+
+MODEL_INFO: Final = Metric(
+    "slipway_model_info", "gauge", "1 for each model that is loaded, with its digest.", ("model", "digest"), merge="max"
+)
+MODEL_READY: Final = Metric(
+    "slipway_model_ready",
+    "gauge",
+    "1 when every worker that has the model can answer with it.",
+    ("model",),
+    merge="min",
+)
+MODEL_LOAD: Final = Metric(
+    "slipway_model_load_duration_seconds",
+    "histogram",
+    "Time to load a model and make its first prediction.",
+    ("model",),
+    LOAD_SECONDS,
+)
+BUILD_INFO: Final = Metric(
+    "slipway_build_info",
+    "gauge",
+    "1, with the service's version, its bundle's digest and the version of slipway.",
+    ("service", "version", "digest", "slipway_version"),
+    merge="max",
+)
+
+WORKERS: Final = Metric("slipway_workers", "gauge", "Worker processes by state.", ("state",))
+WORKER_RESTARTS: Final = Metric(
+    "slipway_worker_restarts_total", "counter", "Workers started again after they died unasked.", ("worker",)
+)
+WORKER_CRASH_LOOP: Final = Metric(
+    "slipway_worker_crash_looping", "gauge", "1 while a worker dies again and again after each start.", ("worker",)
+)
+
+TELEMETRY_DROPPED: Final = Metric(
+    "slipway_telemetry_dropped_total",
+    "counter",
+    "Telemetry that was lost: series without room, values that were no number.",
+    ("signal",),
+)
+SLOTS_UNREADABLE: Final = Metric(
+    "slipway_metrics_unreadable_slots", "gauge", "Workers whose metrics cannot be read at present."
+)
+DROPPED_SERIES: Final = "series"
+DROPPED_VALUES: Final = "values"
+
+ALL: Final = (
+    *(REQUEST_DURATION, ACTIVE_REQUESTS),
+    *(INFERENCE_DURATION, BATCH_SIZE, INFERENCES, QUEUE_WAIT, ADMITTED, SHED, RELEASES),
+    *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
+    *(WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
+    *(TELEMETRY_DROPPED, SLOTS_UNREADABLE),
+)
+"""Every definition, in the order of the reference page."""
+
+
+def with_thresholds(metric: Metric, thresholds_s: Iterable[float]) -> Metric:
+    """`metric` with the thresholds of its objectives among its bounds, so that `le` can ask for each exactly."""
+    return msgspec.structs.replace(metric, bounds=tuple(sorted({*metric.bounds, *map(float, thresholds_s)})))
