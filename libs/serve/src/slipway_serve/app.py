@@ -1,0 +1,129 @@
+"""Wiring: services and their engines become one ASGI application. No logic lives here.
+
+Every route is one of our raw ASGI `Route`s, so that a page, a probe and a prediction are measured, limited and refused
+in the same way. A path without parameters is found by one dictionary look-up; everything else is Litestar's to route or
+refuse. (Mounted in Litestar, a request of the hot path costs 8 µs more, of 55 in all: docs/adr/0011.)
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
+from litestar.types import Receive as LitestarReceive
+from litestar.types import Scope as LitestarScope
+from litestar.types import Send as LitestarSend
+
+from slipway_serve.engine import Engine
+from slipway_serve.health import Livez, Readyz
+from slipway_serve.inference import Unpublished, inference_routes
+from slipway_serve.problems import Problem, body_of, problem_of
+from slipway_serve.protocol import protocol_body_of
+from slipway_serve.routes import EndpointHandler, Route, RowHandler, ServerState, problem_headers
+from slipway_serve.service import RESERVED
+
+PROBE_DEADLINE_S: Final = 5.0
+UNMATCHED: Final = "unmatched"
+
+
+class Application:
+    """The ASGI callable that uvicorn runs.
+
+    Args:
+        routes: all of them.
+        engines: the services behind them.
+        server: counts what no route answers.
+    """
+
+    def __init__(self, routes: Sequence[Route], engines: Sequence[Engine], server: ServerState) -> None:
+        self.templates = tuple(route.template for route in routes)
+        """Every route template: the closed set of the metrics' route label."""
+        self._exact = {route.template: route for route in routes if "{" not in route.template}
+        self._litestar = Litestar(
+            [_mounted(route) for route in routes],
+            openapi_config=None,
+            exception_handlers={HTTPException: _Unrouted(server, engines, self.templates)},
+            logging_config=None,
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # ASGI's own untyped triple
+        """Answer one request."""
+        route = self._exact.get(scope["path"])
+        if route is not None:
+            await route(scope, receive, send)
+        else:
+            await self._litestar(scope, receive, send)
+
+
+def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = True) -> Application:
+    """The application that serves these engines.
+
+    Args:
+        engines: one is served at the root; several are served under `/{service name}` each (gateway).
+        server: shared by all routes.
+        pages: serve `/`, `/docs` and `/openapi.json`.
+
+    Raises:
+        ConfigError: a deadline class is unknown, or two services publish the same model.
+    """
+    routes = [
+        Route("/livez", Livez(), server, PROBE_DEADLINE_S, "GET"),
+        Route("/readyz", Readyz(engines, server), server, PROBE_DEADLINE_S, "GET"),
+    ]
+    for engine in engines:
+        routes += service_routes(engine, server, prefix_of(engine, engines))
+    routes += inference_routes(engines, server)
+    if pages:
+        from slipway_serve.openapi import document_of
+        from slipway_serve.pages import page_routes
+
+        routes += page_routes(engines, server, document_of(engines))
+    return Application(routes, engines, server)
+
+
+def prefix_of(engine: Engine, engines: Sequence[Engine]) -> str:
+    """Where a service's own paths begin: the root, or its name when there are several."""
+    return "" if len(engines) == 1 else f"/{engine.service.name}"
+
+
+def service_routes(engine: Engine, server: ServerState, prefix: str) -> list[Route]:
+    """The paths that a service itself declares."""
+    config = engine.config
+    models = [
+        Route(prefix + model.path, RowHandler(engine, model), server, config.deadline_s(model.slo))
+        for model in engine.service.models.values()
+        if model.path is not None
+    ]
+    endpoints = [
+        Route(prefix + endpoint.path, EndpointHandler(engine, endpoint), server, config.deadline_s(endpoint.slo))
+        for endpoint in engine.service.endpoints.values()
+    ]
+    return [*models, *endpoints]
+
+
+def _mounted(route: Route) -> Any:  # Litestar's handler type is generic over the app
+    async def serve(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
+        await route(scope, receive, send)  # type: ignore[arg-type]  # TypedDict against dict, the same object
+
+    return asgi(route.template, copy_scope=False)(serve)
+
+
+class _Unrouted:
+    """What Litestar itself refuses (no such path), in the shape of every other error, counted under one label."""
+
+    def __init__(self, server: ServerState, engines: Sequence[Engine], templates: Sequence[str]) -> None:
+        self._server = server
+        self._unpublished = Unpublished(engines)
+        self._hint = f"served paths: {', '.join(path for path in templates if not path.startswith(RESERVED))}"
+
+    def __call__(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+        path = request.url.path
+        problem = problem_of(error)
+        if error.status_code == 404:
+            problem = self._unpublished.problem(path) or Problem(
+                404, "path_unknown", f"nothing is served at {path[:200]!r}", hint=self._hint
+            )
+        self._server.metrics.request(UNMATCHED, request.method, problem.status, 0.0)
+        headers = {name.decode(): value.decode() for name, value in problem_headers(problem)}
+        encode = protocol_body_of if path.startswith("/v2/") else body_of
+        return Response(encode(problem), status_code=problem.status, headers=headers)

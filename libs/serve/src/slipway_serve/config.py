@@ -1,0 +1,180 @@
+"""How a service runs: the `[runtime]` table of `slipway.toml`, then `SLIPWAY_*`, then flags; decoded once, passed down.
+
+Nothing here is hashed into a bundle: tuning never changes what is served. Every value knows where it came from
+(`origins`), which is what `slipway serve --print-config` prints. Unknown keys are errors that name the nearest one.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from slipway_bundle import ConfigError
+
+Positive = Annotated[int, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(ge=0)]
+Table = TypeVar("Table", bound=Struct)
+
+
+class SloClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a request of this class may take, when its client names no deadline."""
+
+    deadline_ms: Annotated[float, Meta(gt=0)]
+
+
+BUILTIN_SLO: Final[Mapping[str, SloClass]] = {
+    "realtime": SloClass(deadline_ms=300.0),
+    "interactive": SloClass(deadline_ms=2_000.0),
+    "chat": SloClass(deadline_ms=30_000.0),
+    "batch": SloClass(deadline_ms=60_000.0),
+}
+
+
+class ModelRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.models.NAME]`: placement and batching of one model."""
+
+    batching: bool = True
+    max_rows: Positive = 256
+    """Rows in a batch at most."""
+    queue_rows: Positive = 4_096
+    """Rows waiting at most; beyond, requests are refused."""
+    gather_ms: Seconds = 2.0
+    """The longest that a batch is held back for more rows."""
+    threads: Positive = 1
+    """Threads of the model's own library (OpenMP, ONNX Runtime)."""
+    inline_ms: Seconds = 2.0
+    """Batches predicted shorter than this run on the event loop, longer ones in a thread."""
+
+
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.limits]`: what one client may ask of the server."""
+
+    body_bytes: Positive = 8 * 1024 * 1024
+    header_bytes: Positive = 32 * 1024
+    rows: Positive = 4_096
+    """Rows in one protocol request."""
+    headers_s: Annotated[float, Meta(gt=0)] = 10.0
+    """Seconds in which the headers of a request must have arrived."""
+    body_s: Annotated[float, Meta(gt=0)] = 15.0
+    """Seconds in which the body must have arrived."""
+    idle_s: Annotated[float, Meta(gt=0)] = 75.0
+    """Seconds that an idle connection is kept."""
+    deadline_ms: Annotated[float, Meta(gt=0)] = 60_000.0
+    """The longest deadline that a client may ask for."""
+    connections: Positive = 20_000
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.server]`: addresses and processes."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    uds: str | None = None
+    """Path of a Unix socket to listen on, instead of host and port."""
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8002
+    workers: Annotated[int, Meta(ge=1, le=512)] = 1
+    drain_s: Seconds = 1.0
+    """How long a stopping worker still takes requests, answering them with `Connection: close`."""
+    stop_s: Seconds = 30.0
+    """How long it may then take to finish what it accepted."""
+    start_s: Annotated[float, Meta(gt=0)] = 60.0
+    """Seconds in which a worker must be ready."""
+    page: bool = True
+    """Serve `/`, `/docs` and `/openapi.json`."""
+
+
+class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole `[runtime]` table."""
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    models: dict[str, ModelRuntime] = {}
+    slo: dict[str, SloClass] = {}
+    resources: dict[str, dict[str, object]] = {}
+    """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""
+    publish: tuple[str, ...] = ()
+    """Inner models to publish in the Open Inference Protocol beside those with a path."""
+
+    def deadline_s(self, slo: str) -> float:
+        """Length of the deadline class, in seconds.
+
+        Raises:
+            ConfigError: no such class, neither built in nor in `[runtime.slo]`.
+        """
+        known = {**BUILTIN_SLO, **self.slo}
+        if slo not in known:
+            near = difflib.get_close_matches(slo, known, 1)
+            raise ConfigError(
+                f"slo {slo!r} is not known, expected one of {', '.join(known)}",
+                hint=f"did you mean {near[0]!r}?" if near else f"declare [runtime.slo.{slo}] with deadline_ms",
+            )
+        return known[slo].deadline_ms / 1_000
+
+
+class Setting(Struct, frozen=True):
+    """One value of `[runtime.server]` or `[runtime.limits]`, and where it came from."""
+
+    key: str
+    value: object
+    origin: str
+
+
+ENVIRONMENT_TABLES: Final = (("server", ServerConfig), ("limits", LimitsConfig))
+
+
+def load_runtime(
+    raw: Mapping[str, Any], environment: Mapping[str, str], flags: Mapping[str, object]
+) -> tuple[RuntimeConfig, tuple[Setting, ...]]:
+    """Decode the table, overlaid with the environment and the flags.
+
+    Args:
+        raw: the `[runtime]` table as TOML gave it.
+        environment: `SLIPWAY_PORT=9000`, `SLIPWAY_LIMITS_BODY_BYTES=…`; other names are ignored.
+        flags: `{"port": 9000}`; keys of `[runtime.server]`; None means not given.
+
+    Returns:
+        The configuration, and each server and limit setting with its origin.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type or range.
+    """
+    tables: dict[str, Any] = {**raw}
+    origins: dict[str, str] = {}
+    for table, struct in ENVIRONMENT_TABLES:
+        values = dict(tables.get(table) or {})
+        origins |= {f"{table}.{key}": "slipway.toml" for key in values}
+        prefix = "SLIPWAY_" if table == "server" else f"SLIPWAY_{table.upper()}_"
+        for field in struct.__struct_fields__:
+            name = prefix + field.upper()
+            if name in environment:
+                values[field] = environment[name]
+                origins[f"{table}.{field}"] = f"environment {name}"
+            if table == "server" and flags.get(field) is not None:
+                values[field] = flags[field]
+                origins[f"{table}.{field}"] = f"flag --{field.replace('_', '-')}"
+        tables[table] = _decode(values, struct, f"runtime.{table}", lax=True)
+    config = _decode(tables, RuntimeConfig, "runtime", lax=False)
+    settings = tuple(
+        Setting(f"{table}.{field}", getattr(getattr(config, table), field), origins.get(f"{table}.{field}", "default"))
+        for table, struct in ENVIRONMENT_TABLES
+        for field in struct.__struct_fields__
+    )
+    return config, settings
+
+
+def _decode(values: Mapping[str, Any], struct: type[Table], where: str, *, lax: bool) -> Table:
+    unknown = [key for key in values if key not in struct.__struct_fields__]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], struct.__struct_fields__, 1)
+        raise ConfigError(
+            f"`{where}.{unknown[0]}` is not known, expected one of {', '.join(struct.__struct_fields__)}",
+            hint=f"did you mean `{near[0]}`?" if near else None,
+        )
+    try:
+        return msgspec.convert(values, struct, strict=not lax)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"`[{where}]` cannot be used: {error}") from error

@@ -1,0 +1,292 @@
+"""Open Inference Protocol v2 over REST: the routes under `/v2`, and what each of them answers.
+
+Published are models with a path of their own, and inner models that `[runtime] publish` names; endpoints are functions
+and have no tensors. Each published model has routes of its own, so that its deadline class and its metrics are those of
+the model. A model has one version, that of its bundle; `1` is accepted too, because clients tend to have it hard-coded.
+Errors carry an `error` member (protocol.py).
+"""
+
+import importlib.metadata
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from slipway_bundle import ConfigError, RowError, TensorSpec
+from slipway_bundle.view import UNBUILT
+from slipway_serve.config import LimitsConfig
+from slipway_serve.engine import Engine
+from slipway_serve.problems import Problem
+from slipway_serve.protocol import (
+    EXTENSIONS,
+    HEADER_LENGTH,
+    SERVER_NAME,
+    InferRequest,
+    InferResponse,
+    ModelMetadata,
+    ModelReady,
+    OutputParameters,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+    protocol_body_of,
+)
+from slipway_serve.routes import TIMEOUT_HEADER, Asked, Handler, Reply, Route, ServerState
+from slipway_serve.service import Model
+from slipway_serve.tensors import InputReader, Wanted, refusal, shown, write_outputs
+
+ANY_VERSION: Final = "1"
+MODEL_PATH: Final = re.compile(r"/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?(/.*)?")
+PROBE_DEADLINE_S: Final = 5.0
+BODY_TYPES: Final = (b"application/json", b"application/octet-stream", b"")
+"""tritonclient names no media type at all, its asyncio client names octet-stream."""
+OCTETS: Final = (b"content-type", b"application/octet-stream")
+DISTRIBUTION: Final = "slipway-serve"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(InferRequest).decode
+
+
+class Fixed:
+    """Answers the same Struct always."""
+
+    def __init__(self, answer: Struct) -> None:
+        self._content = _encode(answer)
+
+    async def __call__(self, asked: Asked) -> Reply:  # noqa: ARG002  # Handler
+        """The bytes made at start-up."""
+        return Reply(self._content)
+
+
+class Ready:
+    """`GET /v2/health/ready`: 200 when every model has answered and none is draining, else 503."""
+
+    def __init__(self, engines: Sequence[Engine], server: ServerState) -> None:
+        self._engines = engines
+        self._server = server
+
+    async def __call__(self, asked: Asked) -> Reply:  # noqa: ARG002  # Handler
+        """The readiness of the whole server."""
+        ready = not self._server.is_draining and all(engine.is_ready for engine in self._engines)
+        return Reply(_encode(ServerReady(ready)), status=200 if ready else 503)
+
+
+class ReadyModel:
+    """`GET /v2/models/{name}/ready`."""
+
+    def __init__(self, engine: Engine, name: str, server: ServerState) -> None:
+        self._engine = engine
+        self._name = name
+        self._server = server
+
+    async def __call__(self, asked: Asked) -> Reply:  # noqa: ARG002  # Handler
+        """The readiness of one model."""
+        ready = self._engine.is_ready and not self._server.is_draining
+        return Reply(_encode(ModelReady(name=self._name, ready=ready)), status=200 if ready else 503)
+
+
+class Unpublished:
+    """What to say about paths under `/v2/models` that no route serves. Litestar's raw handlers take no parameters."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        published = published_models(engines)
+        self._versions = {name: version_of(engine) for name, (engine, _) in published.items()}
+        self._inner = {name for engine in engines for name in engine.service.models} - set(published)
+
+    def problem(self, path: str) -> Problem | None:
+        """A 404 that names the models, or the version, that are there; None when neither is what is wrong."""
+        found = MODEL_PATH.fullmatch(path)
+        if found is None:
+            return None
+        name, version = found["name"][:200], found["version"]
+        if name not in self._versions:
+            expected = shown(self._versions) if self._versions else "none at all"
+            hint = "an inner model is published by naming it in `[runtime] publish`" if name in self._inner else None
+            return Problem(404, "model_unknown", f"no model {name!r} is published, expected {expected}", hint=hint)
+        if version is None or version in {self._versions[name], ANY_VERSION}:
+            return None
+        detail = f"model {name!r} has no version {version[:200]!r}, expected {self._versions[name]!r}"
+        return Problem(404, "version_unknown", detail)
+
+
+class Infer:
+    """`POST /v2/models/{name}/infer`: tensors in, tensors out, through the model's queue like every other row."""
+
+    def __init__(self, engine: Engine, model: Model[Any, Any], limits: LimitsConfig) -> None:
+        self._lane = engine.lane(model.name)
+        self._name = model.name
+        self._version = version_of(engine)
+        self._limits = limits
+        self._reader = InputReader(self._lane.input_specs, limits.rows)
+        self._ranks = {spec.name: len(spec.shape) for spec in self._lane.input_specs}
+        self._outputs = {spec.name: spec for spec in self._lane.output_specs}
+
+    async def __call__(self, asked: Asked) -> Reply:
+        """Decode, queue, wait, encode.
+
+        Raises:
+            Problem: 400, the request is not one of this model.
+            RowError: a value breaks the schema; `path` says which.
+        """
+        request, binary = _split(asked)
+        wanted = self._wanted(request)
+        arrays, rows = self._reader.read(request, binary)
+        try:
+            answer = await self._lane.batch(arrays, rows, self._deadline(request, asked))
+        except RowError as error:
+            raise self._located(error, request) from error
+        outputs, data = write_outputs(answer, wanted)
+        content = _encode(
+            InferResponse(model_name=self._name, model_version=self._version, outputs=outputs, id=request.id)
+        )
+        if not data:
+            return Reply(content)
+        length = (HEADER_LENGTH, b"%d" % len(content))
+        return Reply(b"".join([content, *data]), (OCTETS, length))
+
+    def _wanted(self, request: InferRequest) -> list[Wanted]:
+        """The outputs to answer, in their order."""
+        default = request.parameters is not None and request.parameters.binary_data_output
+        if not request.outputs:
+            return [Wanted(spec, default) for spec in self._outputs.values()]
+        wanted: dict[str, Wanted] = {}
+        for index, output in enumerate(request.outputs):
+            path = f"$.outputs[{index}]"
+            spec = self._outputs.get(output.name)
+            if spec is None:
+                raise refusal("tensor_unknown", f"{path}.name", repr(output.name[:200]), shown(self._outputs))
+            if output.name in wanted:
+                raise refusal("tensor_doubled", f"{path}.name", f"{output.name!r} a second time", "each output once")
+            parameters = output.parameters or OutputParameters()
+            if parameters.classification is not None:
+                raise _not_served(f"{path}.parameters.classification", "classification")
+            if parameters.shared_memory_region is not None:
+                raise _not_served(f"{path}.parameters.shared_memory_region", "system_shared_memory")
+            binary = default if parameters.binary_data is None else parameters.binary_data
+            wanted[output.name] = Wanted(spec, binary)
+        return list(wanted.values())
+
+    def _deadline(self, request: InferRequest, asked: Asked) -> float:
+        """The earlier of our header and the protocol's `timeout`; the deadline class when neither is given."""
+        timeout_us = None if request.parameters is None else request.parameters.timeout
+        if timeout_us is None:
+            return asked.deadline
+        if timeout_us <= 0:
+            raise refusal("timeout_invalid", "$.parameters.timeout", f"{timeout_us}", "microseconds > 0")
+        asked_s = min(timeout_us / 1_000_000, self._limits.deadline_ms / 1_000)
+        deadline = time.monotonic() + asked_s
+        return min(deadline, asked.deadline) if TIMEOUT_HEADER in asked.headers else deadline
+
+    def _located(self, error: RowError, request: InferRequest) -> RowError | Problem:
+        """A bad value of an input, with its path in the request instead of in the row."""
+        for index, given in enumerate(request.inputs):
+            row_path = f"$.{given.name}"
+            rank = 1 + self._ranks[given.name]
+            if error.path.startswith(row_path) and re.fullmatch(rf"(\[\d+\]){{{rank}}}", error.path[len(row_path) :]):
+                path = f"$.inputs[{index}].data{error.path[len(row_path) :]}"
+                detail = error.message.replace(f"`{error.path}`", f"`{path}`", 1)
+                return Problem(422, error.code, detail, path=path, hint=error.hint)
+        return error
+
+
+def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Route]:
+    """The routes under `/v2`, for all published models of these engines.
+
+    Raises:
+        ConfigError: two services publish the same model.
+    """
+    metadata = ServerMetadata(name=SERVER_NAME, version=importlib.metadata.version(DISTRIBUTION), extensions=EXTENSIONS)
+
+    def get(template: str, handler: Handler) -> Route:
+        return Route(template, handler, server, PROBE_DEADLINE_S, "GET", problem_bytes=protocol_body_of)
+
+    def post(template: str, handler: Handler, deadline_s: float) -> Route:
+        return Route(template, handler, server, deadline_s, "POST", BODY_TYPES, problem_bytes=protocol_body_of)
+
+    routes = [
+        get("/v2", Fixed(metadata)),
+        get("/v2/health/live", Fixed(ServerLive(live=True))),
+        get("/v2/health/ready", Ready(engines, server)),
+    ]
+    for name, (engine, model) in published_models(engines).items():
+        deadline_s = engine.config.deadline_s(model.slo)
+        described, ready = Fixed(metadata_of(engine, model)), ReadyModel(engine, name, server)
+        infer = Infer(engine, model, server.limits)
+        versions = sorted({f"/versions/{version_of(engine)}", f"/versions/{ANY_VERSION}"})
+        for base in (f"/v2/models/{name}{version}" for version in ("", *versions)):
+            routes += [get(base, described), get(f"{base}/ready", ready), post(f"{base}/infer", infer, deadline_s)]
+    return routes
+
+
+def published_models(engines: Sequence[Engine]) -> dict[str, tuple[Engine, Model[Any, Any]]]:
+    """Name → engine and declaration of every model that the protocol serves.
+
+    Raises:
+        ConfigError: two services publish the same model.
+    """
+    published: dict[str, tuple[Engine, Model[Any, Any]]] = {}
+    for engine in engines:
+        for name, model in engine.service.models.items():
+            if model.path is None and name not in engine.config.publish:
+                continue
+            if name in published:
+                first = published[name][0].service.name
+                raise ConfigError(
+                    f"services {first!r} and {engine.service.name!r} both publish a model {name!r}, "
+                    "expected different names in one server",
+                    hint="rename one, or serve them in two processes",
+                )
+            published[name] = (engine, model)
+    return published
+
+
+def version_of(engine: Engine) -> str:
+    """The one version that a service's models have: its bundle's, or `1` for a folder without one."""
+    return ANY_VERSION if engine.view.version == UNBUILT else engine.view.version
+
+
+def metadata_of(engine: Engine, model: Model[Any, Any]) -> ModelMetadata:
+    """What a client must send to this model, and what it gets."""
+    lane = engine.lane(model.name)
+    return ModelMetadata(
+        name=model.name,
+        versions=(version_of(engine),),
+        platform=f"{SERVER_NAME}_{engine.view.models[model.name].config.format}",
+        inputs=tuple(map(_tensor, lane.input_specs)),
+        outputs=tuple(map(_tensor, lane.output_specs)),
+    )
+
+
+def _tensor(spec: TensorSpec) -> TensorMetadata:
+    return TensorMetadata(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.shape))
+
+
+def _split(asked: Asked) -> tuple[InferRequest, memoryview]:
+    """The JSON of a request and the binary data behind it."""
+    body, headers = asked.body, asked.headers
+    if b"content-encoding" in headers:
+        encoding = headers[b"content-encoding"].decode("latin-1")[:40]
+        raise Problem(415, "content_encoding", f"content-encoding is {encoding!r}, expected an uncompressed body")
+    given = headers.get(HEADER_LENGTH)
+    if given is None:
+        return _decode(body), memoryview(b"")
+    length = int(given) if given.isdigit() and len(given) < 20 else -1
+    if not 0 <= length <= len(body):
+        got = given.decode("latin-1")[:40]
+        detail = f"{HEADER_LENGTH.decode()} is {got!r}, expected 0 to {len(body)}, the length of the body"
+        raise Problem(400, "header_length", detail)
+    return _decode(body[:length]), memoryview(body)[length:]
+
+
+def _not_served(path: str, extension: str) -> Problem:
+    return Problem(
+        400,
+        "extension_unknown",
+        f"`{path}` asks for the extension `{extension}`, which is not served",
+        path=path,
+        hint=f"served extensions: {', '.join(EXTENSIONS)}",
+    )

@@ -1,0 +1,288 @@
+"""The way of one request: read the body, fix the deadline, answer, measure. Nothing is decided here about batching.
+
+`Route` is a raw ASGI handler: one per served path, built once. What differs between a model's rows, an endpoint, the
+inference protocol and a page is only the `Handler` inside. Every exit is measured, and every error leaves as a problem
+(problems.py).
+"""
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from slipway_bundle.array_json import decode_array, encode_array
+from slipway_serve.config import LimitsConfig
+from slipway_serve.engine import Engine
+from slipway_serve.lane import outputs_of
+from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
+from slipway_serve.service import Endpoint, Model
+
+logger = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Headers = dict[bytes, bytes]
+
+TIMEOUT_HEADER: Final = b"x-slipway-timeout-ms"
+JSON: Final = (b"content-type", b"application/json")
+CLOSE: Final = (b"connection", b"close")
+NO_PARAMS: Final[Mapping[str, str]] = {}
+CONNECTION: Final = "slipway.connection"
+"""Scope key under which our HTTP protocol puts itself (connections.py)."""
+
+
+class Gauge(Protocol):
+    """A number that goes up and down."""
+
+    def add(self, amount: float) -> None:
+        """Change it."""
+
+
+class RequestMetrics(Protocol):
+    """What a route reports; satisfied by `slipway_signals.ServiceMetrics`."""
+
+    @property
+    def active(self) -> Gauge:
+        """Requests being answered now."""
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+
+
+class Asked(NamedTuple):
+    """One request, read to its end."""
+
+    body: bytes
+    headers: Headers
+    deadline: float
+    """Point in time on `time.monotonic()`."""
+    params: Mapping[str, str]
+    """Path parameters of the route's template."""
+
+
+class Reply(NamedTuple):
+    """What a handler gives back."""
+
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
+    status: int = 200
+
+
+class Handler(Protocol):
+    """How a request becomes an answer."""
+
+    async def __call__(self, asked: Asked) -> Reply:
+        """Answer one request, or raise."""
+
+
+class ServerState:
+    """What all routes of one server share."""
+
+    __slots__ = ("is_draining", "limits", "metrics")
+
+    def __init__(self, limits: LimitsConfig, metrics: RequestMetrics) -> None:
+        self.limits = limits
+        self.metrics = metrics
+        self.is_draining = False
+        """True from SIGTERM on: answers carry `Connection: close`, `/readyz` says 503."""
+
+
+class ProblemBytes(Protocol):
+    """How a problem becomes the body of its response; `problems.body_of` or the protocol's form of it."""
+
+    def __call__(self, problem: Problem, *, instance: str | None = None) -> bytes:
+        """The problem as JSON bytes."""
+
+
+class Route:
+    """One method of one path as a raw ASGI handler.
+
+    Args:
+        template: the path as Litestar, metrics and logs name it.
+        handler: turns the request into an answer.
+        server: whose drain state, limits and metrics apply.
+        deadline_s: length of the deadline when the client names none.
+        method: `POST`, or `GET` (which answers `HEAD` too).
+        accepts: media types of the body, without parameters; empty = any. `b""` stands for a request that names none.
+        problem_bytes: how an error is written; the inference protocol adds a member.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        handler: Handler,
+        server: ServerState,
+        deadline_s: float,
+        method: Literal["GET", "POST"] = "POST",
+        accepts: tuple[bytes, ...] = (b"application/json",),
+        problem_bytes: ProblemBytes = body_of,
+    ) -> None:
+        self.template = template
+        self._handler = handler
+        self._server = server
+        self._deadline_s = deadline_s
+        self._methods = ("POST",) if method == "POST" else ("GET", "HEAD")
+        self._accepts = frozenset(accepts) if method == "POST" else frozenset()
+        self._limits: LimitsConfig = server.limits
+        self._measure = server.metrics.request
+        self._count = server.metrics.active.add
+        self._problem_bytes = problem_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; returns when the answer is with the transport."""
+        started = time.monotonic()
+        status = 200
+        self._count(1)
+        connection = scope.get(CONNECTION)
+        if connection is not None:
+            connection.task = asyncio.current_task()
+        try:
+            self._check_method(scope["method"])
+            headers: Headers = dict(scope["headers"])
+            body = await self._body(receive, headers)
+            deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
+            reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS)))
+            status = reply.status
+            await self._send(send, status, reply.content, reply.headers)
+        except asyncio.CancelledError:
+            status = 499
+            task = asyncio.current_task()
+            if connection is None or not connection.is_lost or task is None:
+                raise
+            task.uncancel()  # we are the top of the task, and the canceller was this request's own lost connection
+        except Exception as error:  # noqa: BLE001  # the top of the request's task: everything becomes an answer
+            problem = problem_of(error)
+            status = problem.status
+            await self._send_problem(send, problem, error)
+        finally:
+            if connection is not None:
+                connection.task = None
+            self._count(-1)
+            self._measure(self.template, scope["method"], status, time.monotonic() - started)
+
+    async def _body(self, receive: Receive, headers: Headers) -> bytes:
+        limit = self._limits.body_bytes
+        if (length := headers.get(b"content-length")) is not None and len(length) < 20 and int(length) > limit:
+            raise _too_large(int(length), limit)
+        media_type = headers.get(b"content-type", b"")
+        if self._accepts and media_type not in self._accepts:
+            self._check_media_type(media_type)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(len(body), limit)
+        if message.get("more_body"):
+            chunks = [body]
+            size = len(body)
+            while message.get("more_body"):
+                message = await receive()
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limit:
+                    raise _too_large(size, limit)
+            body = b"".join(chunks)
+        if message["type"] == "http.disconnect":
+            raise Problem(499, "client_closed", "the client left before its request was complete")
+        return body
+
+    def _check_media_type(self, media_type: bytes) -> None:
+        essence = media_type.split(b";", 1)[0].strip().lower()
+        if essence not in self._accepts:
+            expected = " or ".join(sorted(kind.decode() for kind in self._accepts if kind))
+            raise Problem(415, "media_type", f"content-type is {essence.decode('latin-1')!r}, expected {expected}")
+
+    def _asked_s(self, headers: Headers) -> float:
+        asked = headers[TIMEOUT_HEADER]
+        try:
+            asked_ms = float(asked)
+        except ValueError:
+            asked_ms = math.nan
+        if not 0 < asked_ms < math.inf:
+            name = TIMEOUT_HEADER.decode()
+            raise Problem(400, "timeout_invalid", f"{name} is {asked.decode('latin-1')!r}, expected milliseconds > 0")
+        return min(asked_ms, self._limits.deadline_ms) / 1_000
+
+    async def _send(self, send: Send, status: int, content: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        sent = [*headers, (b"content-length", b"%d" % len(content))]
+        if self._server.is_draining:
+            sent.append(CLOSE)
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _send_problem(self, send: Send, problem: Problem, error: Exception) -> None:
+        if problem.status == 499:
+            return
+        instance = uuid.uuid4().hex if problem.status == 500 else None
+        if instance is not None:
+            logger.error("request failed", extra={"route": self.template, "instance": instance}, exc_info=error)
+        content = self._problem_bytes(problem, instance=instance)
+        await self._send(send, problem.status, content, problem_headers(problem))
+
+    def _check_method(self, method: str) -> None:
+        if method not in self._methods:
+            allowed = ", ".join(self._methods)
+            detail = f"method of {self.template} is {method!r}, expected {allowed}"
+            raise Problem(405, "method_not_allowed", detail, headers=((b"allow", allowed.encode()),))
+
+
+class RowHandler:
+    """Rows of one model, straight into its queue. This is the hot path: no user code, no task, one future."""
+
+    def __init__(self, engine: Engine, model: Model[Any, Any]) -> None:
+        lane = engine.lane(model.name)
+        self.decode = msgspec.json.Decoder(model.row, dec_hook=decode_array).decode
+        self.encode = msgspec.json.Encoder(enc_hook=encode_array).encode
+        self._pack = lane.inputs.pack
+        self._submit = lane.pool.submit_nowait
+
+    async def __call__(self, asked: Asked) -> Reply:
+        """Decode, queue, wait, encode."""
+        answer = await self._submit(self._pack(self.decode(asked.body)), 1, asked.deadline)
+        return Reply(self.encode(outputs_of(answer).row(answer.start)))
+
+
+class EndpointHandler:
+    """One user coroutine: request in, response out, in this process."""
+
+    def __init__(self, engine: Engine, endpoint: Endpoint[Any, Any]) -> None:
+        self._engine = engine
+        self._endpoint = endpoint
+        self._decode = msgspec.json.Decoder(endpoint.takes, dec_hook=decode_array).decode
+        self._encode = msgspec.json.Encoder(enc_hook=encode_array).encode
+        self._headers = ((b"content-type", endpoint.produces.encode()),)
+        self._is_json = endpoint.produces == "application/json"
+
+    async def __call__(self, asked: Asked) -> Reply:
+        """Decode, run the handler under its deadline, encode.
+
+        Raises:
+            Problem: 504, when the handler is still running at the deadline; it is cancelled.
+        """
+        request = self._decode(asked.body)
+        self._engine.call(asked.deadline, list(asked.headers.items()))
+        try:
+            async with asyncio.timeout(max(0.0, asked.deadline - time.monotonic())):
+                response = await self._endpoint(request)
+        except TimeoutError as error:
+            raise Problem(504, "deadline_exceeded", f"{self._endpoint.path} was not done by its deadline") from error
+        return Reply(self._encode(response) if self._is_json else response, self._headers)
+
+
+def problem_headers(problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
+    """Headers of a problem's response, without its length."""
+    headers = [(b"content-type", MEDIA_TYPE), *problem.headers]
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(problem.retry_after_s))))
+    if problem.status in {408, 413}:
+        headers.append(CLOSE)
+    return tuple(headers)
+
+
+def _too_large(size: int, limit: int) -> Problem:
+    return Problem(413, "body_too_large", f"the body has {size} bytes or more, expected at most {limit}")

@@ -1,0 +1,207 @@
+"""`slipway serve`: the supervisor's side. Opens the sockets, starts the API workers, shows their metrics, stops them.
+
+This process imports no model, no service and no web framework: it stays small, and nothing a model does can end it.
+
+    status = serve(["churn:g1a2b3c4-5d6e7f809a1b"], store=Path("…/store"), environment=os.environ, flags={"workers": 2})
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from slipway_bundle import BundleView, Store, UsageError, open_any
+from slipway_runtime.listeners import Listener, listen_tcp, listen_unix
+from slipway_runtime.supervision import SupervisorEvent, SupervisorLimits, WorkerSpec, WorkerState
+from slipway_runtime.supervisor import Supervisor
+from slipway_serve.config import RuntimeConfig, ServerConfig, Setting, load_runtime
+from slipway_serve.options import WorkerOptions
+from slipway_serve.reload import Watcher
+from slipway_signals import Slots, SupervisorMetrics
+from slipway_signals.admin import Admin, start_admin
+from slipway_signals.collector import MergedCollector, make_registry
+
+Say = Callable[[str], None]
+JSON: Final = "application/json"
+DRAIN_MARGIN_S: Final = 5.0
+"""How much longer than a worker's own drain the supervisor waits before it kills."""
+
+
+class Plan(Struct, frozen=True):
+    """What will be served, decided before anything is opened or started."""
+
+    views: tuple[BundleView, ...]
+    runtimes: tuple[RuntimeConfig, ...]
+    settings: tuple[Setting, ...]
+    """Server and limit settings with their origins, for `--print-config`."""
+
+    @property
+    def server(self) -> ServerConfig:
+        """Addresses and processes: the first target's, under environment and flags."""
+        return self.runtimes[0].server
+
+
+def plan(targets: Sequence[str], *, store: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Plan:
+    """Find the targets and decode their configuration.
+
+    Args:
+        targets: bundle references or service folders; several are served under their names.
+        store: root of the local store.
+        environment: where `SLIPWAY_*` is looked up.
+        flags: keys of `[runtime.server]` given on the command line; None means not given.
+
+    Raises:
+        SlipwayError: a target does not exist, or a configuration is wrong.
+    """
+    if not targets:
+        raise UsageError("nothing to serve", hint="give a bundle reference or a service folder")
+    opened = Store.open(store)
+    views = tuple(open_any(target, opened) for target in targets)
+    loaded = [load_runtime(view.runtime, environment, flags) for view in views]
+    return Plan(views, tuple(runtime for runtime, _ in loaded), loaded[0][1])
+
+
+def serve(
+    targets: Sequence[str],
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+    reload: bool = False,
+    say: Say | None = None,
+) -> int:
+    """Serve until SIGTERM or Ctrl-C, then drain. Blocks; main thread only.
+
+    Args:
+        targets: as in `plan`.
+        store: root of the local store.
+        environment: the workers' environment too.
+        flags: as in `plan`.
+        reload: watch service folders and replace the workers when a file changes.
+        say: told one line for each thing a person wants to know.
+
+    Returns:
+        The exit status: 0 after a clean drain, 130 after Ctrl-C, or why no worker could start.
+
+    Raises:
+        SlipwayError: nothing could be started: a target, the configuration, a port.
+    """
+    planned = plan(targets, store=store, environment=environment, flags=flags)
+    server = planned.server
+    listener = listen_unix(Path(server.uds)) if server.uds is not None else listen_tcp(server.host, server.port)
+    watcher: Watcher | None = None
+    admin: Admin | None = None
+    try:
+        collector = MergedCollector()
+        names = [f"api-{index}" for index in range(server.workers)]
+        metrics = _supervisor_metrics(collector, names)
+        events = _Events(metrics, listener, say or (lambda _: None))
+        supervisor = Supervisor(
+            [_worker(name, planned, targets, store, environment, listener) for name in names],
+            on_event=events,
+            limits=SupervisorLimits(
+                start_timeout_s=server.start_s, drain_timeout_s=server.drain_s + server.stop_s + DRAIN_MARGIN_S
+            ),
+            slots=collector,
+        )
+        events.supervisor = supervisor
+        admin = start_admin(make_registry(collector), server.admin_port, server.admin_host, pages=_pages(supervisor))
+        events.greeting = _greeting(planned, listener, admin)
+        if reload:
+            watcher = Watcher([Path(t) for t in targets if Path(t).is_dir()], lambda _: supervisor.reload())
+            watcher.start()
+        return supervisor.run()
+    finally:
+        for part in (watcher, admin, listener):
+            if part is not None:
+                part.close()
+
+
+class _Events:
+    """Turns the supervisor's events into metrics and into lines for people."""
+
+    def __init__(self, metrics: SupervisorMetrics, listener: Listener, say: Say) -> None:
+        self._metrics = metrics
+        self._listener = listener
+        self._say = say
+        self.greeting: list[str] = []
+        self.supervisor: Supervisor | None = None
+
+    def __call__(self, event: SupervisorEvent) -> None:
+        if self.supervisor is not None:
+            counts: Mapping[WorkerState, int] = self.supervisor.statistics().counts()
+            self._metrics.states({str(state): count for state, count in counts.items()})
+        worker = event.worker or "workers"
+        match event.kind:
+            case "ready" if self.greeting:
+                for line in self.greeting:
+                    self._say(line)
+                self.greeting = []
+            case "backing_off":
+                self._metrics.restarted(worker)
+                self._say(f"{worker} died; {event.message}")
+            case "crash_loop":
+                self._metrics.crash_looping(worker, is_looping=True)
+                self._say(f"{worker} keeps dying: {event.message}")
+            case "steady":
+                self._metrics.crash_looping(worker, is_looping=False)
+            case "broken" | "late" | "stuck" | "reload_failed":
+                self._say(f"{worker}: {event.message}")
+            case "reloaded" | "reloading":
+                self._say(event.kind)
+            case "stopping":
+                self._listener.close()  # the workers hold it too: with the last of them nothing waits in its queue
+                self._say("stopping: finishing what was accepted")
+            case _:
+                pass
+
+
+def _supervisor_metrics(collector: MergedCollector, names: Sequence[str]) -> SupervisorMetrics:
+    fd = collector.open("supervisor")
+    try:
+        return SupervisorMetrics(Slots.attach(fd), workers=names)
+    finally:
+        os.close(fd)
+
+
+def _worker(
+    name: str,
+    planned: Plan,
+    targets: Sequence[str],
+    store: Path,
+    environment: Mapping[str, str],
+    listener: Listener,
+) -> WorkerSpec:
+    options = WorkerOptions(
+        targets=tuple(targets),
+        runtimes=planned.runtimes,
+        store=str(store),
+        server=planned.server,
+        limits=planned.runtimes[0].limits,
+        listen_fds=(listener.fd,),
+        slipway_version=version("slipway-serve"),
+    )
+    argv = (sys.executable, "-P", "-m", "slipway_serve.worker", msgspec.json.encode(options).decode())
+    return WorkerSpec(name=name, argv=argv, env=dict(environment), pass_fds=(listener.fd,))
+
+
+def _pages(supervisor: Supervisor) -> dict[str, Callable[[], tuple[int, bytes, str]]]:
+    def readyz() -> tuple[int, bytes, str]:
+        is_ready = supervisor.statistics().is_ready
+        return (200 if is_ready else 503), msgspec.json.encode({"ready": is_ready}), JSON
+
+    return {
+        "/livez": lambda: (200, b'{"alive":true}', JSON),
+        "/readyz": readyz,
+        "/debug/workers": lambda: (200, msgspec.json.encode(supervisor.statistics()), JSON),
+    }
+
+
+def _greeting(planned: Plan, listener: Listener, admin: Admin) -> list[str]:
+    served = [f"{view.name} {view.version}" + (f" ({view.digest})" if view.digest else "") for view in planned.views]
+    return [f"serving {', '.join(served)}", f"  at       {listener.address}", f"  metrics  {admin.url}/metrics"]

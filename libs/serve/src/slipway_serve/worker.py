@@ -1,0 +1,183 @@
+"""One API worker process: `python -m slipway_serve.worker OPTIONS`, started by the supervisor, never by hand.
+
+Order of its life: load and prove the services, listen on the inherited sockets, say ready, serve, drain on SIGTERM,
+stop. Draining keeps accepting for `drain_s` and answers with `Connection: close`, so that no client sends its next
+request into a closed socket; then it stops listening and finishes what it accepted.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import msgspec
+import uvicorn
+import uvloop
+from uvicorn.server import HANDLED_SIGNALS
+
+from slipway_bundle import SlipwayError, Store, load_service, open_any
+from slipway_runtime.control import WorkerControl, slot_fd_from_environment
+from slipway_serve.app import create_app
+from slipway_serve.connections import Connection, protocol_for
+from slipway_serve.engine import Engine, service_of
+from slipway_serve.options import WorkerOptions
+from slipway_serve.routes import ServerState
+from slipway_signals import ServiceMetrics, Slots
+
+logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 2048
+LAST_REQUEST_S: Final = 0.2
+"""How long a client that was connected at the very end has for its request to arrive."""
+SWEEP_TICKS: Final = 10
+"""uvicorn ticks ten times a second; slow clients are looked for once."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server with a drain window, and a sweep for slow clients."""
+
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, drain_s: float, on_started: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._state = state
+        self._connection = protocol_for(state.limits)
+        self._drain_s = drain_s
+        self._on_started = on_started
+        self._exit_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then report ready."""
+        await super().startup(sockets)
+        self._on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: drain. Second: stop now."""
+        if self._exit_at is not None:
+            super().handle_exit(sig, frame)
+        else:
+            self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """Keep answering, but ask clients to go; exit when the window is over."""
+        self._state.is_draining = True
+        self._exit_at = time.monotonic() + self._drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, answer who was connected by then, close."""
+        await self._take_last(sockets or [])
+        await super().shutdown(sockets)
+
+    async def _take_last(self, sockets: list[socket.socket]) -> None:
+        """Accept what the kernel has already connected: closing the socket first would reset those clients."""
+        loop = asyncio.get_running_loop()
+        last = [listening.dup() for listening in sockets]
+        for server in self.servers:
+            server.close()
+        for listening in last:
+            listening.setblocking(False)  # noqa: FBT003  # the standard library's own shape
+            with listening, contextlib.suppress(BlockingIOError):  # nobody is left
+                while True:
+                    client, _ = listening.accept()
+                    await loop.connect_accepted_socket(self._protocol, client)
+        await asyncio.sleep(LAST_REQUEST_S)
+
+    def _protocol(self) -> Connection:
+        return self._connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: sweep slow clients, and leave when the drain window is over."""
+        if counter % SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.sweep(now)
+        if self._exit_at is not None and time.monotonic() >= self._exit_at:
+            return True
+        return await super().on_tick(counter)
+
+
+async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) -> None:
+    """Load, serve until told to stop, drain, stop.
+
+    Raises:
+        SlipwayError: a target cannot be loaded or does not prove itself.
+    """
+    engines, metrics = _load(options, slots)
+    state = ServerState(options.limits, metrics)
+    try:
+        for engine in engines:
+            await engine.start()
+        app = create_app(engines, state, pages=options.server.page)
+        metrics.announce(app.templates)
+        config = uvicorn.Config(
+            app,
+            http=protocol_for(options.limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=int(options.limits.idle_s),
+            timeout_graceful_shutdown=max(1, round(options.server.stop_s)),
+        )
+        server = DrainingServer(config, state, options.server.drain_s, control.ready)
+        control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
+        await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
+    finally:
+        for engine in engines:
+            await engine.drain(options.server.stop_s)
+            await engine.stop()
+
+
+def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMetrics]:
+    store = Store.open(Path(options.store))
+    views = [open_any(target, store) for target in options.targets]
+    services = [service_of(load_service(view)) for view in views]
+    metrics = ServiceMetrics(
+        slots,
+        service=",".join(service.name for service in services),
+        version=",".join(view.version for view in views),
+        digest=",".join(view.digest or "" for view in views),
+        slipway_version=options.slipway_version,
+        models=[name for service in services for name in service.models],
+    )
+    parts = zip(services, views, options.runtimes, strict=True)
+    return [Engine(service, view, runtime, metrics) for service, view, runtime in parts], metrics
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry of the worker process; returns its exit status."""
+    for number in HANDLED_SIGNALS:  # until the server listens to them, a signal ends the process at once
+        signal.signal(number, signal.SIG_DFL)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    options = msgspec.json.decode(arguments[0], type=WorkerOptions)
+    control = WorkerControl.from_environment(os.environ)
+    slot_fd = slot_fd_from_environment(os.environ)
+    if control is None or slot_fd is None:
+        sys.stderr.write("a worker is started by `slipway serve`, not by hand\n")
+        return 2
+    try:
+        uvloop.run(serve(options, control, Slots.attach(slot_fd)))
+    except SlipwayError as error:
+        control.failed(error)
+        return error.exit_status
+    except Exception as error:  # the top of the process: say it once, and do not start again into the same wall
+        logger.exception("worker failed")
+        control.failed(SlipwayError(f"the worker ended with {type(error).__name__}: {error}"))
+        return SlipwayError.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
