@@ -1,0 +1,1 @@
+"""The `slipway` command: one verb is one file is one library call."""

@@ -1,0 +1,112 @@
+"""`slipway`: the command tree, and the one function that runs it.
+
+It does nothing itself. The invariant: importing it imports click and nothing heavier, so that `slipway --help` answers
+within 150 ms; each verb imports its library when it runs.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import shell_complete
+
+from slipway_cli.boundary import guarded
+from slipway_cli.bundle_build import build
+from slipway_cli.bundle_diff import diff
+from slipway_cli.bundle_gc import gc
+from slipway_cli.bundle_inspect import inspect
+from slipway_cli.bundle_list import list_bundles
+from slipway_cli.bundle_rm import rm
+from slipway_cli.bundle_verify import verify
+from slipway_cli.client import client
+from slipway_cli.doctor import doctor
+from slipway_cli.new import new
+from slipway_cli.serve import serve
+from slipway_cli.terminal import Terminal
+from slipway_cli.verbs import VerbGroup
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's order
+    if asked and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"slipway {version('slipway-cli')}")
+        context.exit()
+
+
+@click.group(
+    cls=VerbGroup,
+    is_root=True,
+    name="slipway",
+    help="""Package a model, serve it, and release it on evidence.
+
+    Results go to stdout, one reference a line; words, progress and errors go to stderr. Bundles are kept in
+    $SLIPWAY_HOME/store, by default in the user's data folder.
+
+    \b
+    Exit status:
+      0    done
+      1    the answer is no: verify, a golden example, a check
+      2    wrong usage: an option, a reference, a configuration
+      3    this machine or the network: disk, permission, port, program
+      70   a bug in slipway
+      130  interrupted
+      141  whoever read the output left
+
+    An error under --json is {"error": {code, message, hint, exit_status, fields}}. Completion for bash, zsh and fish:
+    eval "$(_SLIPWAY_COMPLETE=bash_source slipway)"
+    """,
+    examples=(
+        ("slipway new fraud", "start a service"),
+        ("slipway bundle build services/churn", "package it"),
+        ("slipway serve churn", "serve what was packaged"),
+    ),
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
+def slipway() -> None:
+    """The root."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="bundle",
+    help="Build, read and keep model bundles.",
+    examples=(
+        ("slipway bundle build services/churn", "prints the new bundle's reference"),
+        ("slipway bundle inspect churn", "a table of what is in it"),
+        ("slipway bundle verify churn", "hash everything, replay the golden examples"),
+    ),
+)
+def bundle() -> None:
+    """The verbs of a noun."""
+
+
+for _verb in (build, inspect, verify, diff, list_bundles, rm, gc):
+    bundle.add_command(_verb)
+for _top in (serve, new, client, bundle, doctor):
+    slipway.add_command(_top)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line (without the program's name) and gives its exit status."""
+    before, *_ = " ".join(arguments).split(" -- ")
+    terminal = Terminal(json="--json" in before.split())  # known before parsing, which may fail
+
+    def invoke() -> object:
+        with slipway.make_context("slipway", list(arguments), obj=terminal) as context:
+            return slipway.invoke(context)
+
+    return guarded(invoke, terminal, arguments)
+
+
+def main() -> None:
+    """The console script."""
+    if instruction := os.environ.get("_SLIPWAY_COMPLETE"):  # the shell asks for completions
+        sys.exit(shell_complete(slipway, {}, "slipway", "_SLIPWAY_COMPLETE", instruction))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a Latin-1 terminal gets `?`, not a traceback
+    sys.exit(run(sys.argv[1:]))
