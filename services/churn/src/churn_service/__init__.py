@@ -1,0 +1,1 @@
+"""The churn service: see `service.py`."""
