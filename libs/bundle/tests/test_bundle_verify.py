@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from slipway_bundle.assembly import Parts, put_bundle
 from slipway_bundle.build import build
 from slipway_bundle.digest import parse_digest
+from slipway_bundle.errors import HostError
 from slipway_bundle.extract import scan_layer
 from slipway_bundle.identity import content_digest
 from slipway_bundle.manifest import Manifest
@@ -230,6 +231,21 @@ def test_a_package_that_is_installed_in_another_version_is_a_warning(folder: Pat
     assert (step.name, step.status) == ("environment", "warning")
     assert "numpy: got" in step.detail
     assert report.is_valid
+
+
+def test_a_machine_without_the_library_of_a_format_gives_no_answer(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = folder / "src" / "tiny_service" / "service.py"
+    hide = "import importlib.util, os\nif 'HIDE' in os.environ:\n    importlib.util.find_spec = lambda name: None\n"
+    module.write_text(module.read_text() + hide)
+    built = build(folder, store, environ={})
+    monkeypatch.setenv("HIDE", "1")
+
+    with pytest.raises(HostError, match="library is not installed") as caught:
+        verify(store, built.ref)
+
+    assert (caught.value.exit_status, caught.value.fields["child_code"]) == (3, "library_missing")
 
 
 def test_a_reference_that_means_nothing_is_an_error_and_no_report(shelf: Shelf) -> None:

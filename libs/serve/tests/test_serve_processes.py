@@ -158,6 +158,31 @@ def test_several_services_are_served_under_their_names(minimal: Path, full: Path
     assert [i.status_code for i in inner] == [200, 200, 404]
 
 
+def test_a_service_named_like_a_path_of_ours_is_refused_beside_others(minimal: Path, tmp_path: Path) -> None:
+    folder = write_minimal(tmp_path / "svc", "docs")
+    running = serving(minimal, folder, store=tmp_path / "store")
+
+    with pytest.raises(AssertionError, match="service 'docs' cannot be served beside others"), running:
+        pass
+
+
+def test_an_answer_that_breaks_its_own_schema_is_our_error_and_fails_alone(tmp_path: Path) -> None:
+    folder = write_minimal(tmp_path / "svc", "wild")
+    source = folder / "src" / "wild_service.py"
+    compute = (
+        "\n\n@predict.compute\ndef wild(weights, batch):\n    out = weights(batch)['probability'].copy()\n"
+        "    out[batch['tenure_days'] == 7.0] = float('nan')\n    return {'probability': out}\n"
+    )
+    source.write_text(source.read_text() + compute)
+    with serving(folder, store=tmp_path / "store") as served, served.client() as client:
+        bad = client.post("/predict", json={**ROW, "tenure_days": 7.0})
+        good = client.post("/predict", json=ROW)
+
+        assert (bad.status_code, bad.json()["code"]) == (500, "answer_invalid")
+        assert bad.json()["instance"] in served.said()
+        assert good.status_code == 200
+
+
 def test_an_endpoint_problem_and_its_bytes_travel_as_declared(full: Path, tmp_path: Path) -> None:
     account = {"customer_id": "unknown", "opened": 0.0, "now": 1e6, "charges": []}
     with serving(full, store=tmp_path / "store") as served, served.client() as client:

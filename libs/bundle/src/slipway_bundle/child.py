@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from slipway_bundle.errors import ChildStartError, SlipwayError, UsageError
+from slipway_bundle.errors import ChildStartError, HostError, SlipwayError, UsageError
 
-__all__ = ["ChildFailedError", "answer", "last_lines", "run_child"]
+__all__ = ["ChildFailedError", "ChildHostError", "answer", "last_lines", "run_child"]
 
 SHOWN_LINES = 12
 """Lines of a failed child's stderr that go into the message: enough for the end of a traceback."""
@@ -36,11 +36,18 @@ class ChildFailedError(UsageError):
         self.lines = lines
 
 
+class ChildHostError(HostError):
+    """The child found that this machine cannot do it, for example without the library of a format."""
+
+    code = "child_host"
+
+
 def run_child(verb: str, arguments: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> bytes:
     """Runs `python -m slipway_bundle verb arguments…` and gives what it answered; blocks up to `timeout_s`.
 
     Raises:
         ChildFailedError: It failed, said nothing, or did not end in time.
+        ChildHostError: It ended with a HostError of its own.
         ChildStartError: It could not be started.
     """
     # -P: the current folder is not importable; utf8: text does not depend on the locale; B: no __pycache__ in sources.
@@ -120,6 +127,8 @@ def _failure(status: int, stdout: bytes, stderr: bytes) -> SlipwayError:
     lines = last_lines(stderr)
     try:
         told = json.loads(stdout)
+        if told["exit_status"] == HostError.exit_status:
+            return ChildHostError(told["message"], hint=told.get("hint"), child_code=told["code"])
         return ChildFailedError(told["message"], hint=told.get("hint"), lines=lines, child_code=told["code"])
     except (ValueError, KeyError, TypeError):
         reason = f"died from {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -21,6 +21,7 @@ from its family, and a message that says what happened, got, expected, where; `h
     │   └── SourceError             source_refused          a source file that a bundle cannot hold
     └── HostError         exit 3   this machine cannot do it now: disk, permissions, lock, missing package
         ├── FileError               file_unreadable
+        ├── ChildHostError          child_host              a child process met a HostError (child.py)
         └── ChildStartError         child_not_started       a child process could not be started
 """
 

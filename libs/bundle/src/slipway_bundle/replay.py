@@ -60,6 +60,7 @@ def replay_in_child(store: Store, bundle: Descriptor, *, timeout_s: float = TIME
 
     Raises:
         GoldenMismatchError: The examples could not be run at all; the message has the child's last lines.
+        HostError: This machine cannot run them, for example without the library of a format.
     """
     arguments = ["--store", str(store.root), "--digest", bundle.digest, "--size", str(bundle.size)]
     try:

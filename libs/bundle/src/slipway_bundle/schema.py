@@ -28,7 +28,7 @@ Datatype = Literal[
 Bound: TypeAlias = int | float | None
 
 
-class TensorSpec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TensorSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """One tensor: a field of the row, nested Structs flattened to `a.b`."""
 
     name: str

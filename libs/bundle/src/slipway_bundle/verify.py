@@ -15,7 +15,7 @@ from slipway_bundle.assembly import WEIGHT_TYPE
 from slipway_bundle.build import CODE_PREFIX, MODELS_PREFIX
 from slipway_bundle.canonical import decode_json
 from slipway_bundle.description import ServiceDescription
-from slipway_bundle.errors import ManifestError, SlipwayError
+from slipway_bundle.errors import HostError, ManifestError, SlipwayError
 from slipway_bundle.extract import scan_layer
 from slipway_bundle.golden import Mismatch, decode_golden
 from slipway_bundle.oci import INDEX_TYPES, LAYER_TYPE, MANIFEST_TYPES, Descriptor
@@ -89,7 +89,7 @@ def verify(
 
     Raises:
         UsageError: The reference is wrong, or means no bundle or several.
-        HostError: The store cannot be read.
+        HostError: The store cannot be read, or a library is missing: no answer is not a no.
     """
     found = store.find(ref)
     run = _Run(store, found.descriptor, progress, announce)
@@ -139,6 +139,8 @@ class _Run:
                 detail = work()
             except _Warning as finding:
                 status, detail = "warning", str(finding)
+            except HostError:
+                raise
             except SlipwayError as error:
                 status, detail, code, hint = "failed", error.message, error.code, error.hint
         self.steps.append(Step(number=number, name=name, status=status, detail=detail, code=code, hint=hint))

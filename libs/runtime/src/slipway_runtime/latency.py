@@ -171,9 +171,11 @@ class CostTable:
         rows = [bucket.mean_rows for bucket in learned]
         medians = _isotonic([bucket.quantile(0.5) for bucket in learned], weights)
         tails = _isotonic([bucket.quantile(0.95) for bucket in learned], weights)
-        tails = [max(tail, median) for tail, median in zip(tails, medians, strict=True)]
-        self._p50 = _lines(rows, medians, self._sizes)
-        self._p95 = _lines(rows, tails, self._sizes)
+        middle, middle_growth = _at_sizes(rows, medians, self._sizes)
+        tail, tail_growth = _at_sizes(rows, tails, self._sizes)
+        tail = [max(high, low) for high, low in zip(tail, middle, strict=True)]  # their slopes differ beyond the last
+        self._p50 = _lines(middle, middle_growth, self._sizes)
+        self._p95 = _lines(tail, max(tail_growth, middle_growth), self._sizes)
         for index, bucket in enumerate(self._buckets):
             if bucket.order:
                 self._fitted[index] = bucket.quantile(0.5)
@@ -198,17 +200,16 @@ def _isotonic(values: list[float], weights: list[float]) -> list[float]:
     return [value for value, _, count in blocks for _ in range(int(count))]
 
 
-def _lines(rows: list[float], costs: list[float], sizes: list[int]) -> list[tuple[float, float]]:
-    """(start, slope) of the straight line that ends at each size, then of the one beyond the last.
+def _at_sizes(rows: list[float], costs: list[float], sizes: list[int]) -> tuple[list[float], float]:
+    """The cost at each size on the line through the learned points, and the growth by row beyond the last of them.
 
     Below the smallest point the cost is constant; beyond the largest it grows as between the last two, and with one
     point only in proportion (no saving by batching is believed before it was seen).
     """
     last, most = rows[-1], costs[-1]
-    if len(rows) > 1 and last > rows[-2]:
-        growth = max((most - costs[-2]) / (last - rows[-2]), _LEAST_GROWTH * most / last)
-    else:
-        growth = most / last
+    growth = most / last
+    if len(rows) > 1:
+        growth = max((most - costs[-2]) / (last - rows[-2]), _LEAST_GROWTH * growth)
     at: list[float] = []
     point = 0
     for size in sizes:
@@ -221,6 +222,11 @@ def _lines(rows: list[float], costs: list[float], sizes: list[int]) -> list[tupl
                 point += 1
             share = (size - rows[point]) / (rows[point + 1] - rows[point])
             at.append(costs[point] + share * (costs[point + 1] - costs[point]))
+    return at, growth
+
+
+def _lines(at: list[float], growth: float, sizes: list[int]) -> list[tuple[float, float]]:
+    """(start, slope) of the straight line that ends at each size, then of the one beyond the last size."""
     lines = [(at[0], 0.0)]
     for index in range(1, len(sizes)):
         slope = (at[index] - at[index - 1]) / (sizes[index] - sizes[index - 1])

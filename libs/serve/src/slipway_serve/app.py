@@ -1,7 +1,7 @@
 """Wiring: services and their engines become one ASGI application. No logic lives here.
 
 Every route is one of our raw ASGI `Route`s, so that a page, a probe and a prediction are measured, limited and refused
-in the same way. A path without parameters is found by one dictionary look-up; everything else is Litestar's to route or
+in the same way. An exact path is found by one dictionary look-up; everything else is Litestar's to normalise, route or
 refuse. (Mounted in Litestar, a request of the hot path costs 8 µs more, of 55 in all: docs/adr/0011.)
 """
 
@@ -14,13 +14,14 @@ from litestar.types import Receive as LitestarReceive
 from litestar.types import Scope as LitestarScope
 from litestar.types import Send as LitestarSend
 
+from slipway_bundle import ConfigError
 from slipway_serve.engine import Engine
 from slipway_serve.health import Livez, Readyz
 from slipway_serve.inference import Unpublished, inference_routes
 from slipway_serve.problems import Problem, body_of, problem_of
 from slipway_serve.protocol import protocol_body_of
 from slipway_serve.routes import EndpointHandler, Route, RowHandler, ServerState, problem_headers
-from slipway_serve.service import RESERVED
+from slipway_serve.service import RESERVED, TAKEN
 
 PROBE_DEADLINE_S: Final = 5.0
 UNMATCHED: Final = "unmatched"
@@ -38,7 +39,7 @@ class Application:
     def __init__(self, routes: Sequence[Route], engines: Sequence[Engine], server: ServerState) -> None:
         self.templates = tuple(route.template for route in routes)
         """Every route template: the closed set of the metrics' route label."""
-        self._exact = {route.template: route for route in routes if "{" not in route.template}
+        self._exact = {route.template: route for route in routes}
         self._litestar = Litestar(
             [_mounted(route) for route in routes],
             openapi_config=None,
@@ -71,7 +72,10 @@ def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = 
         Route("/readyz", Readyz(engines, server), server, PROBE_DEADLINE_S, "GET"),
     ]
     for engine in engines:
-        routes += service_routes(engine, server, prefix_of(engine, engines))
+        prefix = prefix_of(engine, engines)
+        if prefix in TAKEN or f"{prefix}/" in RESERVED:
+            raise ConfigError(f"service {engine.service.name!r} cannot be served beside others: {prefix} is taken")
+        routes += service_routes(engine, server, prefix)
     routes += inference_routes(engines, server)
     if pages:
         from slipway_serve.openapi import document_of

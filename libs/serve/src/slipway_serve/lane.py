@@ -39,6 +39,12 @@ class ComputeError(SlipwayError):
     code = "compute_invalid"
 
 
+class AnswerError(SlipwayError):
+    """The model's answer to this row is not finite or breaks the answer's schema: our fault, not the client's."""
+
+    code = "answer_invalid"
+
+
 class Outputs:
     """The answer to one batch: arrays, and the rows made of them, once, when the first row is asked for."""
 
@@ -53,14 +59,14 @@ class Outputs:
         """One answer.
 
         Raises:
-            RowError: this row's answer is not finite, or breaks a constraint of the schema; its batch mates are fine.
+            AnswerError: this row's answer is not finite, or breaks a constraint of the schema; its mates are fine.
         """
         rows = self._rows
         if rows is None:
             rows = self._rows = self._codec.rows(self.arrays)
         row = rows[index]
         if isinstance(row, RowError):
-            raise row
+            raise AnswerError(f"the model's answer breaks its schema: {row.message}", hint=row.hint) from row
         return row
 
 
@@ -132,26 +138,26 @@ class Lane:
             self.inputs.check(row)
         payloads = [self.inputs.pack(row) for row in rows]
         size = self.pool.limits.max_rows
-        tickets = [
-            self.pool.submit_nowait(b"".join(chunk), len(chunk), deadline)
-            for chunk in (payloads[i : i + size] for i in range(0, len(payloads), size))
-        ]
-        answers = await self._all(tickets)
+        chunks = [payloads[start : start + size] for start in range(0, len(payloads), size)]
+        answers = await self._answers([(b"".join(chunk), len(chunk)) for chunk in chunks], deadline)
         return [outputs_of(answer).row(index) for answer in answers for index in range(answer.start, answer.stop)]
 
     async def batch(self, arrays: Arrays, rows: int, deadline: float) -> Arrays:
         """Columns in, columns out: what the Open Inference Protocol carries.
 
         Raises:
-            RowError: a tensor has the wrong type or shape, or a value breaks a constraint; or an answer does.
+            RowError: a tensor has the wrong type or shape, or a value breaks a constraint.
+            AnswerError: an answer does.
         """
         size = self.pool.limits.max_rows
-        tickets = []
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            part = {name: array[start:stop] for name, array in arrays.items()}
-            tickets.append(self.pool.submit_nowait(self.inputs.pack_arrays(part), stop - start, deadline))
-        answers = await self._all(tickets)
+        parts = [(self.inputs.pack_arrays(arrays), rows)]  # as a whole at first, so that an error names its own row
+        if rows > size:
+            cuts = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+            parts = [
+                (self.inputs.pack_arrays({name: array[start:stop] for name, array in arrays.items()}), stop - start)
+                for start, stop in cuts
+            ]
+        answers = await self._answers(parts, deadline)
         for answer in answers:
             for index in range(answer.start, answer.stop):
                 outputs_of(answer).row(index)
@@ -160,9 +166,12 @@ class Lane:
             for spec in self.outputs.specs
         }
 
-    @staticmethod
-    async def _all(tickets: "list[asyncio.Future[Answer]]") -> list[Answer]:
+    async def _answers(self, parts: Sequence[tuple[bytes, int]], deadline: float) -> list[Answer]:
+        """All parts wait in the queue at once; when one is refused or fails, the others are taken out again."""
+        tickets: list[asyncio.Future[Answer]] = []
         try:
+            for payload, rows in parts:
+                tickets.append(self.pool.submit_nowait(payload, rows, deadline))
             return [await ticket for ticket in tickets]
         finally:
             for ticket in tickets:

@@ -265,7 +265,7 @@ def _protocol(engine: Engine) -> Html:
             if published
             else None,
             el("li", el("a", "/readyz", href="/readyz"), ": ready means that every model has answered a row."),
-            el("li", f"Metrics are on the admin port ({admin}), which is not public."),
+            el("li", f"Metrics are on the admin port{f' ({admin})' if admin else ''}, which is not public."),
         ),
         class_="panel",
     )

@@ -143,6 +143,8 @@ def problem_of(error: BaseException) -> Problem:  # noqa: PLR0911  # one table, 
             return Problem(400, "json_invalid", f"the body is not valid JSON: {error}")
         case RecursionError():
             return Problem(400, "json_too_deep", "the body nests deeper than the server reads")
+        case SlipwayError(code="answer_invalid"):
+            return Problem(500, error.code, "the model gave an answer that breaks its own schema")
         case ModelFailed(cause=RowError() as cause):
             return problem_of(cause)
         case ModelFailed():

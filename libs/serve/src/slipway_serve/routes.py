@@ -220,7 +220,7 @@ class Route:
             return
         instance = uuid.uuid4().hex if problem.status == 500 else None
         if instance is not None:
-            logger.error("request failed", extra={"route": self.template, "instance": instance}, exc_info=error)
+            logger.error("request failed: %s, instance %s", self.template, instance, exc_info=error)
         content = self._problem_bytes(problem, instance=instance)
         await self._send(send, problem.status, content, problem_headers(problem))
 

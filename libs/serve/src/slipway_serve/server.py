@@ -8,6 +8,7 @@ This process imports no model, no service and no web framework: it stays small, 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ from slipway_signals.collector import MergedCollector, make_registry
 
 Say = Callable[[str], None]
 JSON: Final = "application/json"
+ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""N workers whose libraries each take all cores would fight; `[runtime.models]` and the environment can say more."""
 DRAIN_MARGIN_S: Final = 5.0
 """How much longer than a worker's own drain the supervisor waits before it kills."""
 
@@ -35,6 +38,8 @@ DRAIN_MARGIN_S: Final = 5.0
 class Plan(Struct, frozen=True):
     """What will be served, decided before anything is opened or started."""
 
+    targets: tuple[str, ...]
+    """Folders, and bundles by digest: a reference that moves later changes nothing that runs."""
     views: tuple[BundleView, ...]
     runtimes: tuple[RuntimeConfig, ...]
     settings: tuple[Setting, ...]
@@ -44,6 +49,11 @@ class Plan(Struct, frozen=True):
     def server(self) -> ServerConfig:
         """Addresses and processes: the first target's, under environment and flags."""
         return self.runtimes[0].server
+
+    def pins(self, store: Store) -> list[AbstractContextManager[None]]:
+        """Contexts that keep the served bundles from garbage collection."""
+        exact = zip(self.targets, self.views, strict=True)
+        return [store.pin(store.find(target).descriptor) for target, view in exact if view.digest is not None]
 
 
 def plan(targets: Sequence[str], *, store: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Plan:
@@ -63,7 +73,11 @@ def plan(targets: Sequence[str], *, store: Path, environment: Mapping[str, str],
     opened = Store.open(store)
     views = tuple(open_any(target, opened) for target in targets)
     loaded = [load_runtime(view.runtime, environment, flags) for view in views]
-    return Plan(views, tuple(runtime for runtime, _ in loaded), loaded[0][1])
+    exact = tuple(
+        target if view.digest is None else f"{view.name}@{view.digest}"
+        for target, view in zip(targets, views, strict=True)
+    )
+    return Plan(exact, views, tuple(runtime for runtime, _ in loaded), loaded[0][1])
 
 
 def serve(
@@ -92,6 +106,14 @@ def serve(
         SlipwayError: nothing could be started: a target, the configuration, a port.
     """
     planned = plan(targets, store=store, environment=environment, flags=flags)
+    with ExitStack() as pins:
+        for pin in planned.pins(Store.open(store)):
+            pins.enter_context(pin)
+        return _run(planned, store, environment, reload=reload, say=say or (lambda _: None))
+
+
+def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: bool, say: Say) -> int:
+    """Open, start, supervise, close."""
     server = planned.server
     listener = listen_unix(Path(server.uds)) if server.uds is not None else listen_tcp(server.host, server.port)
     watcher: Watcher | None = None
@@ -100,9 +122,9 @@ def serve(
         collector = MergedCollector()
         names = [f"api-{index}" for index in range(server.workers)]
         metrics = _supervisor_metrics(collector, names)
-        events = _Events(metrics, listener, say or (lambda _: None))
+        events = _Events(metrics, listener, say)
         supervisor = Supervisor(
-            [_worker(name, planned, targets, store, environment, listener) for name in names],
+            [_worker(name, planned, store, environment, listener) for name in names],
             on_event=events,
             limits=SupervisorLimits(
                 start_timeout_s=server.start_s, drain_timeout_s=server.drain_s + server.stop_s + DRAIN_MARGIN_S
@@ -113,7 +135,8 @@ def serve(
         admin = start_admin(make_registry(collector), server.admin_port, server.admin_host, pages=_pages(supervisor))
         events.greeting = _greeting(planned, listener, admin)
         if reload:
-            watcher = Watcher([Path(t) for t in targets if Path(t).is_dir()], lambda _: supervisor.reload())
+            folders = [Path(target) for target in planned.targets if Path(target).is_dir()]
+            watcher = Watcher(folders, lambda _: supervisor.reload())
             watcher.start()
         return supervisor.run()
     finally:
@@ -172,13 +195,12 @@ def _supervisor_metrics(collector: MergedCollector, names: Sequence[str]) -> Sup
 def _worker(
     name: str,
     planned: Plan,
-    targets: Sequence[str],
     store: Path,
     environment: Mapping[str, str],
     listener: Listener,
 ) -> WorkerSpec:
     options = WorkerOptions(
-        targets=tuple(targets),
+        targets=planned.targets,
         runtimes=planned.runtimes,
         store=str(store),
         server=planned.server,
@@ -187,7 +209,7 @@ def _worker(
         slipway_version=version("slipway-serve"),
     )
     argv = (sys.executable, "-P", "-m", "slipway_serve.worker", msgspec.json.encode(options).decode())
-    return WorkerSpec(name=name, argv=argv, env=dict(environment), pass_fds=(listener.fd,))
+    return WorkerSpec(name=name, argv=argv, env={**ONE_THREAD, **environment}, pass_fds=(listener.fd,))
 
 
 def _pages(supervisor: Supervisor) -> dict[str, Callable[[], tuple[int, bytes, str]]]:

@@ -79,7 +79,8 @@ class Model(Generic[Row, Answer]):
         """The answer to one row.
 
         Raises:
-            RowError: the row breaks a constraint, or its answer does.
+            RowError: the row breaks a constraint.
+            AnswerError: the model's answer does.
             Refused: the queue is full, or the deadline cannot be met.
             DeadlineExceeded: the deadline passed while the row waited.
         """

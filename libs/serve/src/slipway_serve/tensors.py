@@ -82,7 +82,7 @@ class InputReader:
         if len(arrays) < len(self._specs):
             missing = [name for name in self._specs if name not in arrays]
             raise refusal("tensor_missing", "$.inputs", f"no tensor {shown(missing)}", f"{shown(self._specs)}")
-        if False:
+        if binary:
             raise refusal("data_mismatch", "$.inputs", f"{len(binary)} bytes behind the last tensor", "none")
         return arrays, rows
 

@@ -23,7 +23,8 @@ import uvicorn
 import uvloop
 from uvicorn.server import HANDLED_SIGNALS
 
-from slipway_bundle import SlipwayError, Store, load_service, open_any
+from slipway_bundle import BundleView, SlipwayError, Store, load_service, open_any
+from slipway_bundle.requirements import check_environment
 from slipway_runtime.control import WorkerControl, slot_fd_from_environment
 from slipway_serve.app import create_app
 from slipway_serve.connections import Connection, protocol_for
@@ -142,6 +143,8 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
 def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMetrics]:
     store = Store.open(Path(options.store))
     views = [open_any(target, store) for target in options.targets]
+    for view in views:
+        _warn_about_environment(view)
     services = [service_of(load_service(view)) for view in views]
     metrics = ServiceMetrics(
         slots,
@@ -155,12 +158,19 @@ def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMe
     return [Engine(service, view, runtime, metrics) for service, view, runtime in parts], metrics
 
 
+def _warn_about_environment(view: BundleView) -> None:
+    """A bundle answers as it was tested only beside the libraries it was tested with."""
+    for difference in check_environment(view.environment_lock or ""):
+        logger.warning("bundle %s expects another environment: %s", view.name, difference)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Entry of the worker process; returns its exit status."""
     for number in HANDLED_SIGNALS:  # until the server listens to them, a signal ends the process at once
         signal.signal(number, signal.SIG_DFL)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    sys.dont_write_bytecode = True  # a bundle's unpacked code is read-only, also for root
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
     control = WorkerControl.from_environment(os.environ)
     slot_fd = slot_fd_from_environment(os.environ)
