@@ -7,6 +7,7 @@ request into a closed socket; then it stops listening and finishes what it accep
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
 LAST_REQUEST_S: Final = 0.2
 """How long a client that was connected at the very end has for its request to arrive."""
+GC_ALLOCATIONS: Final = 50_000
+"""Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
+request in flight for 30 ms, once or twice a second (p99 at 64 connections: 35 ms with, 4 ms without)."""
 SWEEP_TICKS: Final = 10
 """uvicorn ticks ten times a second; slow clients are looked for once."""
 
@@ -131,6 +135,9 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
             timeout_keep_alive=int(options.limits.idle_s),
             timeout_graceful_shutdown=max(1, round(options.server.stop_s)),
         )
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS)
         server = DrainingServer(config, state, options.server.drain_s, control.ready)
         control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
         await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
