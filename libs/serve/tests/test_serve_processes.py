@@ -62,9 +62,11 @@ def test_metrics_of_all_workers_add_up_to_what_the_clients_saw(minimal: Path, tm
 
         counted = sample(served, "http_server_request_duration_seconds_count", http_route="/predict")
         rows = sample(served, "slipway_inferences_total", model="minimal", result="ok")
+        invalid = sample(served, "slipway_inferences_total", model="minimal", result="invalid")
 
     assert statuses == {200: 60, 422: 7}
     assert counted == 67
+    assert invalid == 7
     assert rows >= 60  # and the row with which each worker proved itself
 
 

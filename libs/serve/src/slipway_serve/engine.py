@@ -13,12 +13,11 @@ import msgspec
 
 from slipway_bundle import BundleView, ConfigError, ServiceLike
 from slipway_bundle.array_json import decode_array
-from slipway_runtime import Observer
 from slipway_serve.call import Call, current_call
 from slipway_serve.concurrency import Offloader
 from slipway_serve.config import ModelRuntime, RuntimeConfig
 from slipway_serve.examples import example_of
-from slipway_serve.lane import Lane
+from slipway_serve.lane import Lane, LaneObserver
 from slipway_serve.service import Resource, Service
 
 logger = logging.getLogger(__name__)
@@ -28,8 +27,8 @@ OFFLOAD_BACKLOG: Final = 64
 PROOF_TIMEOUT_S: Final = 30.0
 
 
-class LoadObserver(Observer, Protocol):
-    """What an engine reports beside the runtime's events."""
+class EngineObserver(LaneObserver, Protocol):
+    """What an engine reports beside the events of its lanes."""
 
     def model_loaded(self, model: str, digest: str, seconds: float) -> None:
         """A model's weights are in memory."""
@@ -45,7 +44,7 @@ class Engine:
         observer: hears of loads, batches, refusals and failures.
     """
 
-    def __init__(self, service: Service, view: BundleView, config: RuntimeConfig, observer: LoadObserver) -> None:
+    def __init__(self, service: Service, view: BundleView, config: RuntimeConfig, observer: EngineObserver) -> None:
         self.service: Final = service
         self.view: Final = view
         self.config: Final = config

@@ -5,9 +5,10 @@ runner process, at a remote server) is the pool's business; a lane's callers see
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -31,6 +32,13 @@ from slipway_serve.config import ModelRuntime
 
 if TYPE_CHECKING:
     import asyncio
+
+
+class LaneObserver(Observer, Protocol):
+    """What a lane reports beside the runtime's events."""
+
+    def invalid(self, model: str, rows: int) -> None:
+        """Rows were refused because they do not fit the model's schema."""
 
 
 class ComputeError(SlipwayError):
@@ -80,8 +88,9 @@ class Lane:
         observer: hears of batches, refusals and failures.
     """
 
-    def __init__(self, model: ModelLike, loaded: LoadedModel, runtime: ModelRuntime, observer: Observer) -> None:
+    def __init__(self, model: ModelLike, loaded: LoadedModel, runtime: ModelRuntime, observer: LaneObserver) -> None:
         started = time.monotonic()
+        self._observer = observer
         self.name: Final = model.name
         inputs, outputs = codecs(model, loaded.config.format)
         self.inputs: Final[RowCodec[Any]] = inputs
@@ -128,15 +137,18 @@ class Lane:
 
     async def one(self, row: Struct, deadline: float) -> Struct:
         """The answer to one row; see `Model.__call__` for what it raises."""
-        self.inputs.check(row)
-        answer = await self.pool.submit_nowait(self.inputs.pack(row), 1, deadline)
+        with self._counting(1):
+            self.inputs.check(row)
+            payload = self.inputs.pack(row)
+        answer = await self.pool.submit_nowait(payload, 1, deadline)
         return outputs_of(answer).row(answer.start)
 
     async def many(self, rows: Sequence[Struct], deadline: float) -> list[Struct]:
         """The answers to many rows, in order; all wait in the queue at once, in tickets of at most a batch."""
-        for row in rows:
-            self.inputs.check(row)
-        payloads = [self.inputs.pack(row) for row in rows]
+        with self._counting(len(rows)):
+            for row in rows:
+                self.inputs.check(row)
+            payloads = [self.inputs.pack(row) for row in rows]
         size = self.pool.limits.max_rows
         chunks = [payloads[start : start + size] for start in range(0, len(payloads), size)]
         answers = await self._answers([(b"".join(chunk), len(chunk)) for chunk in chunks], deadline)
@@ -150,7 +162,8 @@ class Lane:
             AnswerError: an answer does.
         """
         size = self.pool.limits.max_rows
-        parts = [(self.inputs.pack_arrays(arrays), rows)]  # as a whole at first, so that an error names its own row
+        with self._counting(rows):
+            parts = [(self.inputs.pack_arrays(arrays), rows)]  # as a whole first, so that an error names its own row
         if rows > size:
             cuts = [(start, min(start + size, rows)) for start in range(0, rows, size)]
             parts = [
@@ -165,6 +178,18 @@ class Lane:
             spec.name: np.concatenate([outputs_of(a).arrays[spec.name][a.start : a.stop] for a in answers])
             for spec in self.outputs.specs
         }
+
+    def count_invalid(self, rows: int) -> None:
+        """Rows that never became a ticket, because they do not fit the schema."""
+        self._observer.invalid(self.name, rows)
+
+    @contextmanager
+    def _counting(self, rows: int) -> Iterator[None]:
+        try:
+            yield
+        except RowError:
+            self.count_invalid(rows)
+            raise
 
     async def _answers(self, parts: Sequence[tuple[bytes, int]], deadline: float) -> list[Answer]:
         """All parts wait in the queue at once; when one is refused or fails, the others are taken out again."""

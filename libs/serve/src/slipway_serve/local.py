@@ -31,6 +31,9 @@ Answer = TypeVar("Answer", bound=Struct)
 class Unobserved(SilentObserver):
     """Hears nothing: tests look at answers, not at metrics."""
 
+    def invalid(self, model: str, rows: int) -> None:
+        """Keep nothing."""
+
     def model_loaded(self, model: str, digest: str, seconds: float) -> None:
         """Keep nothing."""
 

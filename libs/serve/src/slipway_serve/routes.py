@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from slipway_bundle import RowError
 from slipway_bundle.array_json import decode_array, encode_array
 from slipway_serve.config import LimitsConfig
 from slipway_serve.engine import Engine
@@ -240,10 +241,16 @@ class RowHandler:
         self.encode = msgspec.json.Encoder(enc_hook=encode_array).encode
         self._pack = lane.inputs.pack
         self._submit = lane.pool.submit_nowait
+        self._count_invalid = lane.count_invalid
 
     async def __call__(self, asked: Asked) -> Reply:
         """Decode, queue, wait, encode."""
-        answer = await self._submit(self._pack(self.decode(asked.body)), 1, asked.deadline)
+        try:
+            payload = self._pack(self.decode(asked.body))
+        except (msgspec.ValidationError, RowError):
+            self._count_invalid(1)
+            raise
+        answer = await self._submit(payload, 1, asked.deadline)
         return Reply(self.encode(outputs_of(answer).row(answer.start)))
 
 
