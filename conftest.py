@@ -5,6 +5,7 @@ Fixtures belong to the room that uses them, not here.
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ settings.register_profile("ci", deadline=None, derandomize=True, suppress_health
 
 
 def pytest_configure() -> None:
-    """Choose the profile and find the programs that `scripts/system-packages.sh` unpacked."""
+    """Choose the profile, let Ctrl-C reach children, find what `scripts/system-packages.sh` unpacked."""
     settings.load_profile("ci" if os.environ.get("CI") else "dev")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job of a shell: nobody would see Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     unpacked = ROOT / ".tools" / "system" / "usr" / "bin"
     os.environ["PATH"] = f"{unpacked}{os.pathsep}{os.environ['PATH']}"
 

@@ -75,7 +75,8 @@ def _asserts(node: ast.AST) -> bool:
 
 def _is_virtual(module: ast.Module) -> bool:
     imports = [node for node in ast.walk(module) if isinstance(node, ast.ImportFrom)]
-    return any("virtual" in alias.name.lower() for node in imports for alias in node.names)
+    names = [name for node in imports for name in (node.module or "", *(alias.name for alias in node.names))]
+    return any("virtual" in name.lower() for name in names)
 
 
 def _is_zero(node: ast.Call) -> bool:

@@ -50,6 +50,9 @@ class Recorder:
     def cancelled(self, model: str, rows: int) -> None:
         self.events.append(("cancelled", model, rows))
 
+    def answered(self, model: str, rows: int) -> None:
+        self.events.append(("answered", model, rows))
+
     def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
         self.events.append(("batch", model, rows, waited_s, compute_s, reason))
 

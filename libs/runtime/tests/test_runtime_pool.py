@@ -2,7 +2,7 @@
 
 import asyncio
 
-from runtime_bench import SLOW, Bench, bench, slow
+from runtime_virtual import SLOW, Bench, bench, slow
 
 from slipway_runtime import Limits
 
@@ -17,7 +17,7 @@ def test_tickets_of_one_turn_leave_together_and_know_their_rows() -> None:
     ran = bench(main)
 
     assert ran.model.calls == [([b"a", b"b", b"c"], 5)]
-    assert [event[0] for event in ran.observer.events] == ["admitted"] * 3 + ["batch"]
+    assert [event[0] for event in ran.observer.events] == ["admitted"] * 3 + ["answered", "batch"]
 
 
 def test_one_client_alone_waits_for_nothing() -> None:

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from runtime_bench import SLOW, Bench, bench, outcomes, slow
 from runtime_clock import VirtualLoop
 from runtime_fakes import POISON
+from runtime_virtual import SLOW, Bench, bench, outcomes, slow
 
 from slipway_runtime import Answer, DeadlineExceeded, Limits, ModelFailed, Refused, RowsExceeded
 
@@ -162,6 +162,7 @@ def test_cancelling_in_mid_batch_leaves_the_mates_alone() -> None:
     ran = bench(main, cost=slow)
 
     assert ran.pool.statistics().cancelled == 1
+    assert [event for event in ran.observer.events if event[0] == "answered"] == [("answered", "churn", 7)]
 
 
 def test_a_full_queue_refuses_with_the_time_to_come_back() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from runtime_bench import Bench, bench, outcomes, slow
 from runtime_fakes import POISON
+from runtime_virtual import Bench, bench, outcomes, slow
 
 from slipway_runtime import DeadlineExceeded, Limits, ModelFailed, Refused
 

@@ -34,6 +34,7 @@ def registry() -> Iterator[CollectorRegistry]:
         os.close(fd)
         service.request("/predict", "POST", 200, 0.012)
         service.request('/"\\\n', "POST", 404, 0.001)
+        service.answered("churn", 8)
         service.batch("churn", 8, 0.001, 0.0002, "full")
         service.refused("churn", "queue_full")
         service.model_loaded("churn", "sha256:ab", 0.4)

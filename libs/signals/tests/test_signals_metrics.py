@@ -105,6 +105,7 @@ def test_the_events_of_a_pool_are_counted(slot: tuple[Slots, int]) -> None:
     service.cancelled("churn", 3)
     service.failed("churn", 4)
     service.invalid("churn")
+    service.answered("churn", 12)
     service.batch("churn", 16, waited_s=0.002, compute_s=0.0003, reason="knee")
     service.phase("churn", "decode", 0.0001)
 
@@ -125,15 +126,15 @@ def test_the_events_of_a_pool_are_counted(slot: tuple[Slots, int]) -> None:
     assert seen["slipway_batch_release_total", "churn", "knee"] == [1.0]
 
 
-def test_rows_that_failed_are_not_ok_in_their_batch_and_only_there(slot: tuple[Slots, int]) -> None:
+def test_only_rows_that_reached_their_callers_are_ok(slot: tuple[Slots, int]) -> None:
     service = ServiceMetrics(slot[0], service="churn", models=["churn"])
 
     service.failed("churn", 3)
-    service.batch("churn", 8, 0.0, 0.0, "full")
+    service.answered("churn", 5)
     service.batch("churn", 8, 0.0, 0.0, "full")
 
     seen = values(read_once(slot[1]))
-    assert seen["slipway_inferences_total", "churn", "ok"] == [13.0]
+    assert seen["slipway_inferences_total", "churn", "ok"] == [5.0]
     assert seen["slipway_inferences_total", "churn", "error"] == [3.0]
 
 

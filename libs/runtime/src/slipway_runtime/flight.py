@@ -23,7 +23,7 @@ __all__ = ["Flight", "WarmUp"]
 class Flight:
     """One batch in a worker thread. `error` set beforehand means that it has failed once and needs isolation only."""
 
-    __slots__ = ("compute_s", "error", "fatal", "parts", "reason", "rows", "sent_at", "tickets")
+    __slots__ = ("answered_rows", "compute_s", "error", "fatal", "parts", "reason", "rows", "sent_at", "tickets")
 
     def __init__(self, tickets: list[Ticket], rows: int, reason: SendReason, sent_at: float) -> None:
         self.tickets = tickets
@@ -31,6 +31,8 @@ class Flight:
         self.reason = reason
         self.sent_at = sent_at
         self.compute_s = 0.0
+        self.answered_rows = 0
+        """Rows whose callers were still there when the answer came."""
         self.parts: list[Part] = []
         self.error: Exception | None = None
         self.fatal: BaseException | None = None
@@ -56,13 +58,19 @@ class Flight:
         """How long its oldest ticket waited before it left."""
         return self.sent_at - min(ticket.arrived for ticket in self.tickets)
 
+    def answer(self, tickets: Sequence[Ticket], result: object) -> int:
+        """Give tickets their rows of `result`; returns how many still waited. HOT."""
+        answered, rows = resolve_answers(tickets, result)
+        self.answered_rows += rows
+        return answered
+
     def resolve(self, model: str) -> tuple[int, Sequence[Ticket]]:
         """Give every ticket that still waits its answer or error; returns answers given and the tickets that failed."""
         answered = 0
         failed: list[Ticket] = []
         for part in self.parts:
             if part.error is None:
-                answered += resolve_answers(part.tickets, part.result)
+                answered += self.answer(part.tickets, part.result)
             else:
                 failed += _fail(model, part.tickets, part.error)
         rest = self.fatal or self.error or RuntimeError("a ticket of the batch is in no part: this is a bug in slipway")
@@ -114,17 +122,18 @@ class WarmUp:
             lanes.warmed(rows, seconds)
 
 
-def resolve_answers(tickets: Sequence[Ticket], result: object) -> int:
-    """Give each ticket that still waits its rows of `result`; returns how many waited. HOT."""
-    answered = start = 0
+def resolve_answers(tickets: Sequence[Ticket], result: object) -> tuple[int, int]:
+    """Give each ticket that still waits its rows of `result`; returns how many waited, and their rows. HOT."""
+    answered = rows = start = 0
     for ticket in tickets:
         stop = start + ticket.rows
         future: asyncio.Future[Answer] = ticket.future  # type: ignore[assignment]  # a cast costs 50 ns a request
         if not future.done():
             future.set_result(Answer(result, start, stop))
             answered += 1
+            rows += ticket.rows
         start = stop
-    return answered
+    return answered, rows
 
 
 def _fail(model: str, tickets: Sequence[Ticket], error: BaseException) -> list[Ticket]:

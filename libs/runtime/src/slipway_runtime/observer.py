@@ -28,6 +28,9 @@ class Observer(Protocol):
     def cancelled(self, model: str, rows: int) -> None:
         """A ticket of `rows` rows was cancelled by its caller."""
 
+    def answered(self, model: str, rows: int) -> None:
+        """Rows of a batch reached their callers; told before the `batch` they were in."""
+
     def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
         """A batch was computed: its rows, the wait of its oldest ticket, the compute time, and why it left."""
 
@@ -48,6 +51,9 @@ class SilentObserver:
         """Keep nothing."""
 
     def cancelled(self, model: str, rows: int) -> None:
+        """Keep nothing."""
+
+    def answered(self, model: str, rows: int) -> None:
         """Keep nothing."""
 
     def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:

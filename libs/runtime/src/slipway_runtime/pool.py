@@ -25,7 +25,7 @@ from slipway_runtime.arrivals import ArrivalPredictor
 from slipway_runtime.background import Background, ComputeThread
 from slipway_runtime.batching import Send, decide, last_moment, shed_late
 from slipway_runtime.errors import DeadlineExceeded, ModelFailed, Refused, RefusedReason, RowsExceeded
-from slipway_runtime.flight import Flight, WarmUp, resolve_answers
+from slipway_runtime.flight import Flight, WarmUp
 from slipway_runtime.lanes import LaneChooser
 from slipway_runtime.observer import Observer
 from slipway_runtime.patience import Patience
@@ -234,7 +234,7 @@ class Pool:
             stopped = self._clock()
             flight.compute_s = stopped - started
             self._lanes.ran_inline(flight.rows, flight.compute_s)
-            self._tally.ok += resolve_answers(flight.tickets, result)
+            self._tally.ok += flight.answer(flight.tickets, result)
             self._landed(flight, stopped)
 
     def _run_beside(self, flight: Flight) -> None:
@@ -263,7 +263,7 @@ class Pool:
         self._arrivals.answered(now, len(flight.tickets))
         self._admission.answered()
         self._admission.believe(self._lanes.costs)
-        self._tally.count_batch(flight.rows, flight.waited_s(), flight.compute_s, flight.reason)
+        self._tally.count_batch(flight)
         self._rest()
 
     def _rest(self) -> None:

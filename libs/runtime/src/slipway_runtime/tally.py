@@ -4,6 +4,8 @@ It resolves nothing and reads no clock. The invariant, told by `is_conserved`: e
 of ok, failed, expired, cancelled, queued, in flight.
 """
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from slipway_runtime.errors import RefusedReason
@@ -11,6 +13,9 @@ from slipway_runtime.latency import CostPoint
 from slipway_runtime.observer import Observer, SendReason, SilentObserver
 from slipway_runtime.queue import QueueStatistics
 from slipway_runtime.request import Ticket
+
+if TYPE_CHECKING:
+    from slipway_runtime.flight import Flight
 
 __all__ = ["DrainReport", "PoolStatistics", "Tally"]
 
@@ -100,11 +105,12 @@ class Tally:
         self.failed += 1
         self.observer.failed(self._name, ticket.rows)
 
-    def count_batch(self, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
-        """A batch is back."""
-        self.batches[reason] += 1
-        self.computed_rows += rows
-        self.observer.batch(self._name, rows, waited_s, compute_s, reason)
+    def count_batch(self, flight: "Flight") -> None:
+        """A batch is back, and its tickets have been told."""
+        self.batches[flight.reason] += 1
+        self.computed_rows += flight.rows
+        self.observer.answered(self._name, flight.answered_rows)
+        self.observer.batch(self._name, flight.rows, flight.waited_s(), flight.compute_s, flight.reason)
 
     def snapshot(
         self, queue: QueueStatistics, in_flight: int, costs: tuple[CostPoint, ...], *, is_inline: bool

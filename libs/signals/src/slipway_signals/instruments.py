@@ -18,7 +18,7 @@ class _Model:
     """The handles of one model."""
 
     __slots__ = (
-        *("_release", "_shed", "_slots", "admitted", "cancelled", "compute", "errors", "expired", "failed_rows"),
+        *("_release", "_shed", "_slots", "admitted", "cancelled", "compute", "errors", "expired"),
         *("invalid", "name", "ok", "rows", "waited"),
     )
 
@@ -30,7 +30,6 @@ class _Model:
         self.errors = slots.counter(metrics.INFERENCES, name, "error")
         self.expired = slots.counter(metrics.INFERENCES, name, "timeout")
         self.cancelled = slots.counter(metrics.INFERENCES, name, "cancelled")
-        self.failed_rows = 0
         self.invalid = slots.counter(metrics.INFERENCES, name, "invalid")
         self.compute = slots.histogram(metrics.INFERENCE_DURATION, name, "compute")
         self.rows = slots.histogram(metrics.BATCH_SIZE, name)
@@ -124,23 +123,23 @@ class ServiceMetrics:
         (self._models.get(model) or self._other()).cancelled.inc(rows)
 
     def failed(self, model: str, rows: int) -> None:
-        """`rows` rows got an error from the model; told before the `batch` they were in."""
-        handles = self._models.get(model) or self._other()
-        handles.errors.inc(rows)
-        handles.failed_rows += rows
+        """`rows` rows got an error from the model."""
+        (self._models.get(model) or self._other()).errors.inc(rows)
+
+    def answered(self, model: str, rows: int) -> None:
+        """`rows` rows reached their callers."""
+        (self._models.get(model) or self._other()).ok.inc(rows)
 
     def invalid(self, model: str, rows: int = 1) -> None:
         """`rows` rows were refused because they do not fit the model's schema."""
         (self._models.get(model) or self._other()).invalid.inc(rows)
 
     def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: str) -> None:
-        """A batch is back: its rows count as `ok`, but for those told as `failed` since the batch before.
-
-        Rows that expired or were cancelled while the batch was computed are among its rows: they count twice.
+        """A batch is back; how its rows ended is told apart (`answered`, `failed`, `expired`, `cancelled`).
 
         Args:
             model: Name of the model.
-            rows: Rows in the batch, those that failed included.
+            rows: Rows in the batch, however they ended.
             waited_s: Wait of its oldest row, seconds.
             compute_s: Time in the model, seconds.
             reason: What made the batch leave the queue.
@@ -149,8 +148,6 @@ class ServiceMetrics:
         handles.rows.observe(rows)
         handles.waited.observe(waited_s)
         handles.compute.observe(compute_s)
-        handles.ok.inc(max(0, rows - handles.failed_rows))
-        handles.failed_rows = 0
         handles.release(reason).inc()
 
     def phase(self, model: str, phase: str, seconds: float) -> None:
