@@ -1,3 +1,5 @@
+"""BentoML by its own tutorial."""
+
 import bentoml, numpy as np
 from pydantic import create_model
 from model import load, NAMES

@@ -1,3 +1,5 @@
+"""FastAPI as one would write it by hand."""
+
 from fastapi import FastAPI
 from pydantic import create_model
 from model import load, NAMES

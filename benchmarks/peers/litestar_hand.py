@@ -1,3 +1,5 @@
+"""Litestar as one would write it by hand."""
+
 import msgspec
 from litestar import Litestar, post
 from model import load, NAMES

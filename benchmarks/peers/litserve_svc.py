@@ -1,3 +1,5 @@
+"""LitServe by its own tutorial."""
+
 import os, litserve as ls
 from model import load, NAMES
 

@@ -1,3 +1,5 @@
+"""Ray Serve by its own tutorial, with batching."""
+
 import ray, sys, time
 from ray import serve
 from model import load, NAMES

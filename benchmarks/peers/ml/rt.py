@@ -1,3 +1,5 @@
+"""MLServer by its own tutorial, with batching."""
+
 from mlserver import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse
 from mlserver.codecs import NumpyCodec

@@ -72,6 +72,22 @@ def test_a_bar_shows_the_step_and_its_bytes_and_goes_away(monkeypatch: pytest.Mo
     assert "1.0/2.0" in stream.getvalue()
 
 
+def test_a_step_of_unknown_length_does_not_show_the_bytes_of_the_step_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Tty()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    bar = Bar(shown=True)
+    bar.begin("pack", 2_000_000)
+    bar.draw()
+    shown = len(stream.getvalue())
+
+    bar.begin("replay")
+    bar.close()
+
+    assert "replay" in stream.getvalue()[shown:]
+    assert "/2.0" not in stream.getvalue()[shown:].rpartition("replay")[2]
+
+
 def test_work_that_is_over_at_once_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Tty()
     monkeypatch.setattr(sys, "stderr", stream)

@@ -124,7 +124,9 @@ class Bar:
         """Another step, with so many bytes to do; 0 = nobody knows how long it takes."""
         with self._lock:
             self._step, self._total_bytes, self._done_bytes = step, total_bytes, 0
-            self._update()
+            if self._drawn is not None:  # a task of rich cannot forget its total
+                self._drawn.remove_task(self._task)
+                self._task = self._drawn.add_task(step, total=total_bytes or None)
 
     def advance(self, count_bytes: int, /) -> None:
         """`count_bytes` more are done."""
@@ -142,8 +144,7 @@ class Bar:
 
     def _update(self) -> None:
         if self._drawn is not None:
-            total = self._total_bytes or None
-            self._drawn.update(self._task, description=self._step, total=total, completed=self._done_bytes)
+            self._drawn.update(self._task, completed=self._done_bytes)
 
     def draw(self) -> None:
         """Show it now, and from now on."""
@@ -153,7 +154,7 @@ class Bar:
         columns = (TextColumn("{task.description:<10}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
         with self._lock:
             self._drawn = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._drawn.add_task(self._step, total=None)
+            self._task = self._drawn.add_task(self._step, total=self._total_bytes or None)
             self._update()
             self._drawn.start()
 
