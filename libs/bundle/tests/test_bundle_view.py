@@ -80,6 +80,15 @@ def test_a_young_folder_needs_no_golden_examples(folder: Path) -> None:
     assert open_folder(folder).golden == ()
 
 
+def test_a_folder_shows_its_lineage_once_training_has_written_it(folder: Path) -> None:
+    trained = open_folder(folder).lineage
+    (folder / "model" / "lineage.json").unlink()
+
+    assert trained is not None
+    assert trained.metrics == {"rmse": 0.25}
+    assert open_folder(folder).lineage is None
+
+
 def test_a_folder_without_its_weights_is_refused(folder: Path) -> None:
     (folder / "model" / "tiny.ubj").unlink()
 

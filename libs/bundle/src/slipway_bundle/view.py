@@ -17,6 +17,7 @@ from slipway_bundle.entry import load_entry
 from slipway_bundle.errors import ConfigError, FileError, UsageError
 from slipway_bundle.extract import materialise
 from slipway_bundle.golden import Golden, decode_golden
+from slipway_bundle.lineage import load_lineage
 from slipway_bundle.manifest import Lineage, Manifest, ModelEntry
 from slipway_bundle.store import Store
 from slipway_bundle.stored import StoredBundle, read_bundle
@@ -97,7 +98,7 @@ def open_any(target: str, store: Store) -> BundleView:
 
 
 def open_folder(folder: Path) -> BundleView:
-    """A view of a service folder. The golden file may be missing while a service is young.
+    """A view of a service folder. The golden file and the lineage may be missing while a service is young.
 
     Raises:
         ConfigError: `slipway.toml` is wrong, or names a weights file that is not there.
@@ -106,6 +107,8 @@ def open_folder(folder: Path) -> BundleView:
     """
     config = load_config(folder)
     golden = folder / config.bundle.golden
+    written = config.bundle.lineage
+    is_trained = written is None or (folder / written).is_file()
     models = {
         name: LoadedModel(config=model, file=WeightsFile.whole(model_path(config, name)))
         for name, model in config.bundle.models.items()
@@ -120,6 +123,7 @@ def open_folder(folder: Path) -> BundleView:
         models=models,
         runtime=config.runtime,
         golden=decode_golden(_read(golden), where=config.bundle.golden) if golden.exists() else (),
+        lineage=load_lineage(folder, config.bundle) if is_trained else None,
     )
 
 
