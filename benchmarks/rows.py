@@ -12,11 +12,13 @@ import sys
 import tempfile
 import timeit
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import xgboost
 from msgspec import Meta, Struct
 
 from slipway_bundle.config import ModelConfig
@@ -64,8 +66,6 @@ def row_arrays(row: Any) -> dict[str, Any]:
 
 
 def train(folder: Path) -> Path:
-    import xgboost
-
     draw = np.random.default_rng(0)
     features = draw.normal(size=(2000, 20)).astype(np.float32)
     labels = (features[:, 0] + features[:, 1] * features[:, 2] > 0).astype(int)
@@ -102,6 +102,12 @@ def main() -> None:
         for size in (1, 16, 64, 256):
             batch = wide.batch([wide.pack(row)] * size)
             table.append((f"predict, 100 trees, {size} rows", lambda batch=batch: weights(batch)["probability"], ""))  # type: ignore[misc]  # a default binds the loop's value
+        package = xgboost.Booster(model_file=folder + "/model.ubj")
+        package.set_param("nthread", "1")
+        for size in (1, 64):
+            matrix = np.ones((size, 20), np.float32)
+            by_package = partial(package.inplace_predict, matrix, validate_features=False)
+            table.append((f"  the same by xgboost's package, {size} rows", by_package, ""))
         sys.stdout.write(f"{'':40}{'µs':>10}  promise\n")
         for name, call, promise in table:
             sys.stdout.write(f"{name:40}{microseconds(call):10.2f}  {promise}\n")

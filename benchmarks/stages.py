@@ -83,8 +83,8 @@ async def measure() -> list[tuple[str, float]]:
     async def handled() -> None:
         await handler(Asked(BODY, {}, time.monotonic() + 2, {}))
 
-    async def whole() -> None:
-        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": HEADERS}
+    async def whole(path: str = "/predict") -> None:
+        scope = {"type": "http", "method": "POST", "path": path, "headers": HEADERS, "root_path": "", "state": {}}
         await app(scope, receive, send)
 
     task = await per_task(nothing)
@@ -93,6 +93,7 @@ async def measure() -> list[tuple[str, float]]:
     queue = await per_task(queued)
     inside = await per_task(handled)
     everything = await per_task(whole)
+    routed = await per_task(lambda: whole("/predict/"))
     await engine.stop()
     return [
         ("an asyncio task (not ours to save)", task),
@@ -104,6 +105,7 @@ async def measure() -> list[tuple[str, float]]:
         ("request metrics", per_call(lambda: metrics.request("/predict", "POST", 200, 0.01))),
         ("handler in all (all but the metrics)", inside),
         ("application in all", everything),
+        ("the same, found by Litestar", routed),
     ]
 
 

@@ -9,12 +9,11 @@ codecs, weights and `compute` as a request does, alone in its batch.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
+from slipway_bundle.array_json import decode_array, encode_array
 from slipway_bundle.child import ChildFailedError, answer, run_child
 from slipway_bundle.description import ModelLike, ServiceLike, codecs
 from slipway_bundle.digest import parse_digest
@@ -113,7 +112,7 @@ class _Replayer:
 
     def _compare(self, line: int, golden: Golden) -> Mismatch | None:
         try:
-            row = msgspec.json.decode(golden.input, type=self._model.row, dec_hook=_decode_array)
+            row = msgspec.json.decode(golden.input, type=self._model.row, dec_hook=decode_array)
         except msgspec.DecodeError as error:
             raise GoldenError(
                 f"the input of golden example {line} is not a row of model {golden.model!r}: {error}",
@@ -122,7 +121,7 @@ class _Replayer:
             ) from error
         expected = msgspec.json.decode(golden.output)
         try:
-            got = msgspec.to_builtins(self._answer(row), enc_hook=_encode_array)
+            got = msgspec.to_builtins(self._answer(row), enc_hook=encode_array)
         except SlipwayError as error:
             shown = msgspec.json.encode(expected).decode()
             return Mismatch(model=golden.model, line=line, path="$", expected=shown, got=error.message)
@@ -144,18 +143,6 @@ class _Replayer:
             raise answered
         found: Struct = answered
         return found
-
-
-def _decode_array(kind: Any, value: object) -> Any:  # msgspec calls it with any type it does not know
-    arguments = get_args(kind)
-    dtype = get_args(arguments[1])[0] if len(arguments) == 2 and get_args(arguments[1]) else None
-    return np.asarray(value, dtype=dtype)
-
-
-def _encode_array(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise NotImplementedError(f"values of type {type(value).__name__!r} have no JSON form")
 
 
 def _replay(options: argparse.Namespace) -> bytes:

@@ -18,6 +18,8 @@ from slipway_bundle import ConfigError
 from slipway_serve.engine import Engine
 from slipway_serve.health import Livez, Readyz
 from slipway_serve.inference import Unpublished, inference_routes
+from slipway_serve.openapi import document_of
+from slipway_serve.pages import page_routes
 from slipway_serve.problems import Problem, body_of, problem_of
 from slipway_serve.protocol import protocol_body_of
 from slipway_serve.routes import EndpointHandler, Route, RowHandler, ServerState, problem_headers
@@ -78,9 +80,6 @@ def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = 
         routes += service_routes(engine, server, prefix)
     routes += inference_routes(engines, server)
     if pages:
-        from slipway_serve.openapi import document_of
-        from slipway_serve.pages import page_routes
-
         routes += page_routes(engines, server, document_of(engines))
     return Application(routes, engines, server)
 

@@ -50,11 +50,16 @@ class DrainingServer(uvicorn.Server):
     """uvicorn's server with a drain window, and a sweep for slow clients."""
 
     def __init__(
-        self, config: uvicorn.Config, state: ServerState, drain_s: float, on_started: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        connection: type[Connection],
+        state: ServerState,
+        drain_s: float,
+        on_started: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._state = state
-        self._connection = protocol_for(state.limits)
+        self._connection = connection
         self._drain_s = drain_s
         self._on_started = on_started
         self._exit_at: float | None = None
@@ -123,9 +128,10 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
             await engine.start()
         app = create_app(engines, state, pages=options.server.page)
         metrics.announce(app.templates)
+        connection = protocol_for(options.limits)
         config = uvicorn.Config(
             app,
-            http=protocol_for(options.limits),
+            http=connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -138,7 +144,7 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
-        server = DrainingServer(config, state, options.server.drain_s, control.ready)
+        server = DrainingServer(config, connection, state, options.server.drain_s, control.ready)
         control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
         await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
     finally:
