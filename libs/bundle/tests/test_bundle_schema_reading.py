@@ -3,12 +3,12 @@
 import enum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from slipway_bundle.row_fields import read_leaves
 from slipway_bundle.rows import RowCodec
 from slipway_bundle.schema import SchemaError, TensorSpec
 from slipway_bundle.shapes import F32, F64, I32, I64, U8, Bool, Shape
@@ -231,16 +231,31 @@ def test_two_fields_with_one_tensor_name_are_refused() -> None:
         RowCodec(Clash)
 
 
-@pytest.mark.parametrize("shape", [Shape(3, (96, 192)), Shape("steps", 7)])
-def test_buckets_and_free_sizes_are_named_but_not_served_yet(shape: Shape) -> None:
+def test_buckets_and_free_sizes_are_described_axis_by_axis() -> None:
     class Crop(Struct, eq=False):
-        pixels: Annotated[F32, shape]
+        pixels: Annotated[F32, Shape(3, (96, 192), "steps")]
+        mask: Annotated[F32, Shape("steps", 7)]
+        score: float
 
-    leaves = read_leaves(Crop, floats="FP32", missing=True)
+    pixels, mask, score = RowCodec(Crop).specs
 
-    assert -1 in leaves[0].spec.shape
-    with pytest.raises(SchemaError, match="padding buckets arrive with runner pools"):
-        RowCodec(Crop)
+    assert pixels == TensorSpec(
+        name="pixels", datatype="FP32", shape=(3, -1, -1), buckets=((), (96, 192), ()), free=("", "", "steps")
+    )
+    assert (mask.shape, mask.buckets, mask.free) == ((-1, 7), (), ("steps", ""))
+    assert pixels.dimensions == (3, "96|192", "steps")
+    assert [spec.is_keyed for spec in (pixels, mask, score)] == [True, True, False]
+
+
+def test_stored_schemas_of_fixed_rows_are_what_they_were_and_newer_fields_are_passed_over() -> None:
+    fixed = TensorSpec(name="x", datatype="FP32", shape=(3, 4))
+    bucketed = TensorSpec(name="x", datatype="FP32", shape=(3, -1), buckets=((), (4, 8)))
+
+    assert msgspec.json.encode(fixed) == b'{"name":"x","datatype":"FP32","shape":[3,4]}'
+    assert msgspec.json.decode(b'{"name":"x","datatype":"FP32","shape":[3,-1],"other":1}', type=TensorSpec) == (
+        TensorSpec(name="x", datatype="FP32", shape=(3, -1))
+    )
+    assert msgspec.json.decode(msgspec.json.encode(bucketed), type=TensorSpec) == bucketed
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, (), (4, 2), (2, 2), "two words", True])

@@ -18,6 +18,7 @@ from slipway_bundle.config import Format
 from slipway_bundle.description import ServiceDescription, model_schema
 from slipway_bundle.entry import load_entry
 from slipway_bundle.errors import DescribeError
+from slipway_bundle.schema import ModelSchema
 
 __all__ = ["describe_service"]
 
@@ -70,13 +71,15 @@ def _describe(entry: str, code: Path, formats: Mapping[str, Format]) -> bytes:
         raise DescribeError(
             f"{entry!r} is not a service: `describe()` gave {type(described).__name__!r}, expected ServiceDescription"
         )
-    if service.models.keys() != formats.keys():
+    streams: Mapping[str, object] = getattr(service, "streams", {})  # a service without streams need not say so
+    declared = {*service.models, *streams}
+    if declared != formats.keys():
         raise DescribeError(
-            f"slipway.toml and {entry!r} name different models: "
-            f"got {sorted(formats)}, expected {sorted(service.models)}",
+            f"slipway.toml and {entry!r} name different models: got {sorted(formats)}, expected {sorted(declared)}",
             hint="the key of `[bundle.models.NAME]` is the first argument of `service.model(NAME, …)`",
         )
     schemas = {name: model_schema(model, formats[name]) for name, model in service.models.items()}
+    schemas |= {name: ModelSchema(inputs=(), outputs=()) for name in streams}  # prompts and items are no tensors
     return msgspec.json.encode(
         ServiceDescription(name=described.name, models=schemas, endpoints=described.endpoints), order="deterministic"
     )

@@ -2,13 +2,15 @@
 
     python -m slipway_bundle replay --store ROOT --digest sha256:…
 
-`replay` runs in the calling process, `replay_in_child` in a clean one. The invariant: an example goes through the same
+`replay` runs in the calling process, `replay_in_child` in a clean one, `check_golden` with weights that the caller has
+loaded. The invariant: an example goes through the same
 codecs, weights and `compute` as a request does, alone in its batch.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -23,9 +25,12 @@ from slipway_bundle.oci import Descriptor
 from slipway_bundle.store import Store
 from slipway_bundle.stored import read_descriptor
 from slipway_bundle.view import BundleView, LoadedModel, load_service, open_folder, view_of
-from slipway_bundle.weights import adapter_for, bind_outputs, predict
+from slipway_bundle.weights import NamedWeights, adapter_for, bind_outputs, predict
 
-__all__ = ["refuse_mismatches", "replay", "replay_in_child"]
+__all__ = ["Example", "check_golden", "examples_by_model", "refuse_mismatches", "replay", "replay_in_child"]
+
+Example: TypeAlias = tuple[int, Golden]
+"""A golden example and its number in the file, from 1."""
 
 TIMEOUT_S = 600.0
 """Weights of tens of gigabytes from a cold disk take minutes."""
@@ -41,17 +46,45 @@ def replay(view: BundleView, service: ServiceLike) -> list[Mismatch]:
         GoldenError: An example names a model that the service does not have, or its input is not a row.
         SlipwayError: Weights cannot be loaded.
     """
-    mismatches: list[Mismatch] = []
-    by_model: dict[str, list[tuple[int, Golden]]] = {}
-    for line, golden in enumerate(view.golden, start=1):
-        if golden.model not in service.models or golden.model not in view.models:
-            raise GoldenError(
-                f"golden example {line} names model {golden.model!r}, expected one of {sorted(view.models)}", line=line
-            )
-        by_model.setdefault(golden.model, []).append((line, golden))
+    by_model = examples_by_model(view.golden)
     for name, examples in by_model.items():
-        mismatches += _Replayer(service.models[name], view.models[name]).run(examples)
+        if name not in service.models or name not in view.models:
+            line = examples[0][0]
+            raise GoldenError(
+                f"golden example {line} names model {name!r}, expected one of {sorted(service.models)}", line=line
+            )
+    mismatches: list[Mismatch] = []
+    for name, examples in by_model.items():
+        model, loaded = service.models[name], view.models[name]
+        mismatches += check_golden(model, loaded, _load(model, loaded), examples)
     return sorted(mismatches, key=lambda mismatch: mismatch.line)
+
+
+def examples_by_model(golden: Sequence[Golden]) -> dict[str, list[Example]]:
+    """Model -> its examples; the number of an example is its place in the golden file."""
+    found: dict[str, list[Example]] = {}
+    for line, example in enumerate(golden, start=1):
+        found.setdefault(example.model, []).append((line, example))
+    return found
+
+
+def check_golden(
+    model: ModelLike, loaded: LoadedModel, weights: NamedWeights, examples: Sequence[Example]
+) -> list[Mismatch]:
+    """Runs a model's examples with weights that are loaded already: what a runner does before it says it is ready.
+
+    Args:
+        model: The declaration.
+        loaded: The model's configuration, for the codecs and `outputs`.
+        weights: As the format's adapter loaded them, on whatever device.
+        examples: Of this model.
+
+    Raises:
+        GoldenError: An input is not a row of the model.
+        WeightsError: A field of the answer has no output.
+    """
+    checker = _Checker(model, loaded, weights)
+    return [found for line, example in examples if (found := checker.compare(line, example)) is not None]
 
 
 def replay_in_child(store: Store, bundle: Descriptor, *, timeout_s: float = TIMEOUT_S) -> list[Mismatch]:
@@ -92,25 +125,20 @@ def refuse_mismatches(mismatches: Sequence[Mismatch], examples: int) -> None:
     )
 
 
-class _Replayer:
+class _Checker:
     """One model, loaded."""
 
-    def __init__(self, model: ModelLike, loaded: LoadedModel) -> None:
+    def __init__(self, model: ModelLike, loaded: LoadedModel, weights: NamedWeights) -> None:
         self._model = model
-        self._config = loaded.config
+        self._weights = weights
         self._inputs, self._outputs = codecs(model, loaded.config.format)
-        specs = self._inputs.specs if model.function is None else ()
-        self._weights = adapter_for(loaded.config.format).load(loaded.file, loaded.config, specs)
-        fields = [spec.name for spec in self._outputs.specs]
         self._bound: dict[str, str] = {}
         if model.function is None:
-            self._bound = bind_outputs(loaded.config.outputs, self._weights.outputs, fields)
+            fields = [spec.name for spec in self._outputs.specs]
+            self._bound = bind_outputs(loaded.config.outputs, weights.outputs, fields)
 
-    def run(self, examples: Sequence[tuple[int, Golden]]) -> list[Mismatch]:
-        """The mismatches of this model's examples."""
-        return [found for line, golden in examples if (found := self._compare(line, golden)) is not None]
-
-    def _compare(self, line: int, golden: Golden) -> Mismatch | None:
+    def compare(self, line: int, golden: Golden) -> Mismatch | None:
+        """The first difference between an example and the model's answer."""
         try:
             row = msgspec.json.decode(golden.input, type=self._model.row, dec_hook=decode_array)
         except msgspec.DecodeError as error:
@@ -133,7 +161,8 @@ class _Replayer:
 
     def _answer(self, row: Struct) -> Struct:
         self._inputs.check(row)
-        batch = self._inputs.batch([self._inputs.pack(row)])
+        key, payload = self._inputs.pack_keyed(row)
+        batch = self._inputs.batch([payload], key)
         if self._model.function is None:
             arrays = predict(self._weights, self._bound, batch)
         else:
@@ -143,6 +172,11 @@ class _Replayer:
             raise answered
         found: Struct = answered
         return found
+
+
+def _load(model: ModelLike, loaded: LoadedModel) -> NamedWeights:
+    specs = codecs(model, loaded.config.format)[0].specs if model.function is None else ()
+    return adapter_for(loaded.config.format).load(loaded.file, loaded.config, specs)
 
 
 def _replay(options: argparse.Namespace) -> bytes:

@@ -7,7 +7,7 @@ lengths and UTF-8 in a payload, never objects. Source: `docs/service-api.md`.
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +56,35 @@ class Packed(Mapping[str, NDArray[Any]]):
         return len(self._names)
 
 
-def join_payloads(payloads: Sequence[bytes]) -> bytes:
-    """The payloads as one buffer; a single payload is not copied."""
-    return payloads[0] if len(payloads) == 1 else b"".join(payloads)
+Payload: TypeAlias = bytes | memoryview
+
+
+def join_payloads(payloads: Sequence[Payload]) -> Payload:
+    """The payloads as one read-only buffer; a single payload is not copied."""
+    if len(payloads) != 1:
+        return b"".join(payloads)
+    payload = payloads[0]
+    return payload if isinstance(payload, bytes) else payload.toreadonly()
+
+
+class Layout:
+    """How rows of one key (or of one size) lie in a payload.
+
+    Args:
+        specs: Every tensor in field order; no size is open.
+    """
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        self.dtype = record_dtype(specs)
+        self._names = tuple(spec.name for spec in specs)
+        self._loose = LooseReader(specs) if any(spec.is_variable for spec in specs) else None
+
+    def read(self, data: Payload) -> Packed:
+        """Rows as columns; read-only views of `data` where they are fixed."""
+        if self._loose is None:
+            return Packed(np.frombuffer(data, dtype=self.dtype), self._names, {})
+        records, loose = self._loose.split(data)
+        return Packed(records, self._names, loose)
 
 
 class LooseReader:
@@ -69,10 +95,10 @@ class LooseReader:
         self._lengths = struct.Struct(f"<{len(self._specs)}I")
         self._fixed = record_dtype(specs)
 
-    def split(self, data: bytes) -> tuple[NDArray[np.void], dict[str, NDArray[Any]]]:
+    def split(self, data: Payload) -> tuple[NDArray[np.void], dict[str, NDArray[Any]]]:
         """The fixed parts as records and each free-length field as a column."""
-        fixed: list[bytes] = []
-        found: list[list[bytes]] = [[] for _ in self._specs]
+        fixed: list[Payload] = []
+        found: list[list[Payload]] = [[] for _ in self._specs]
         start, head, size = 0, self._lengths.size, self._fixed.itemsize
         while start < len(data):
             lengths = self._lengths.unpack_from(data, start)
@@ -88,10 +114,12 @@ class LooseReader:
             records = np.empty(len(fixed), dtype=self._fixed)
         else:
             records = np.frombuffer(b"".join(fixed), dtype=self._fixed)
+        if isinstance(data, memoryview):
+            found = [[bytes(word) for word in words] for words in found]
         return records, {spec.name: _column(spec, words) for spec, words in zip(self._specs, found, strict=True)}
 
 
-def _column(spec: TensorSpec, words: Sequence[bytes]) -> NDArray[Any]:
+def _column(spec: TensorSpec, words: Sequence[Any]) -> NDArray[Any]:
     """One free-length column: text as numpy's `StringDType`; bytes as an array of `bytes` objects.
 
     Objects never leave the process that computes (payloads carry lengths and bytes); numpy has no type of its own for

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from slipway_bundle.row_checks import Fault, make_check, make_word_check
 from slipway_bundle.row_errors import OutputError, RowError, Said, place_path, row_error
 from slipway_bundle.row_fields import DTYPES
+from slipway_bundle.row_sizes import is_answer
 from slipway_bundle.schema import Arrays, TensorSpec
 
 _KINDS = {"BOOL": "b", "BYTES": "SUTO"}
@@ -26,6 +27,7 @@ class Column:
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
+        self.is_keyed = spec.is_keyed
         self.is_words = spec.datatype == "BYTES"
         self.kinds = _KINDS.get(spec.datatype, "fiu" if spec.is_float else "iu")
         self.dtype = None if self.is_words else np.dtype(DTYPES[spec.datatype])
@@ -33,11 +35,16 @@ class Column:
         self._check_words = make_word_check(spec)
 
     def shaped(self, array: NDArray[Any]) -> NDArray[Any] | None:
-        """The array as `[n, *shape]`, `[n, 1]` for a scalar included; None when it has another shape or kind."""
+        """The array as `[n, *shape]`, `[n, 1]` for a scalar included; None when it has another shape or kind.
+
+        The sizes of an array whose rows choose them are not looked at: in and out, they follow different rules.
+        """
         if array.dtype.kind not in self.kinds:
             return None
         if array.shape[1:] == self.spec.shape and array.ndim:
             return array
+        if self.is_keyed:
+            return array if array.ndim == len(self.spec.shape) + 1 else None
         return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 and not self.spec.shape else None
 
     def numbers(self, array: NDArray[Any]) -> tuple[NDArray[Any], dict[int, Fault]]:
@@ -118,8 +125,8 @@ def hand_out(column: Column, arrays: Arrays, *, count: int | None) -> NDArray[An
         )
     array = np.asarray(array)
     shaped = column.shaped(array)
-    if shaped is None:
-        expected = f"{spec.datatype} of shape {['n', *spec.shape]}"
+    if shaped is None or (column.is_keyed and not is_answer(spec, shaped.shape[1:])):
+        expected = f"{spec.datatype} of shape {['n', *spec.dimensions]}"
         raise OutputError(
             f"the model's `{spec.name}` is {array.dtype} of shape {list(array.shape)}, expected {expected}"
         )
@@ -136,7 +143,7 @@ def fault_error(spec: TensorSpec, fault: Fault, where: str, *rows: int) -> RowEr
 def _wrong_tensor(column: Column, array: NDArray[Any]) -> RowError:
     spec = column.spec
     path, got = f"$.{spec.name}", f"{array.dtype} of shape {list(array.shape)}"
-    expected = f"{spec.datatype} of shape {['n', *spec.shape]}"
+    expected = f"{spec.datatype} of shape {['n', *spec.dimensions]}"
     hint = None
     if array.dtype.kind == "f" and "f" not in column.kinds:
         hint = "1.0 is not an integer: send the tensor with an integer datatype"

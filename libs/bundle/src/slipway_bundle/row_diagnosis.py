@@ -1,17 +1,16 @@
 """Says why a row does not pack: walks the values that the fast path refused and names the first bad one.
 
-It runs only after a failure, so it may be slow and thorough; only the arrays of a row are checked here in every case,
-because no cheaper check exists. The invariant: it raises for every value that packing refuses, and for nothing that
-`msgspec` would decode into a finite, representable value. Source: `docs/service-api.md`.
+It runs only after a failure, so it may be slow and thorough. The invariant: it raises for every value that packing
+refuses, and for nothing that `msgspec` would decode into a finite, representable value. Source: `docs/service-api.md`.
 """
 
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from slipway_bundle.row_errors import RowError, Said, row_error
-from slipway_bundle.row_fields import DTYPES, Leaf
+from slipway_bundle.row_arrays import make_array
+from slipway_bundle.row_errors import Said, row_error
+from slipway_bundle.row_fields import Leaf
+from slipway_bundle.row_sizes import make_fit
 from slipway_bundle.schema import TensorSpec
 
 _FLOAT32_LIMIT = 3.4028235677973366e38
@@ -22,25 +21,6 @@ _LENGTH_LIMIT = 2**32
 """Free-length fields carry a `u32` length."""
 
 _NOTHING = Said("nothing")
-
-
-def make_raw(spec: TensorSpec) -> Callable[[object], bytes]:
-    """A function from one row's array to its bytes in C order; RowError for another dtype or shape, or a NaN in it."""
-    dtype, path = np.dtype(DTYPES[spec.datatype]), f"$.{spec.name}"
-    expected = f"a {spec.datatype} array of shape {list(spec.shape)}"
-
-    def raw(value: object) -> bytes:
-        if not isinstance(value, np.ndarray):
-            raise row_error(path, value, expected)
-        if value.shape != spec.shape or value.dtype != dtype:
-            got = f"shape {list(value.shape)} of {value.dtype}"
-            raise RowError(f"`{path}` got {got}, expected {expected}", path=path, got=got, expected=expected)
-        if spec.is_float and not np.isfinite(value).all():
-            place = np.argwhere(~np.isfinite(value))[0].tolist()
-            raise row_error(path + "".join(f"[{i}]" for i in place), float(value[tuple(place)]), "a finite number")
-        return value.astype(dtype, copy=False).tobytes()
-
-    return raw
 
 
 def make_diagnosis(leaves: Sequence[Leaf]) -> Callable[[object], None]:
@@ -55,7 +35,9 @@ def make_diagnosis(leaves: Sequence[Leaf]) -> Callable[[object], None]:
                 case "scalar" | "sequence":
                     _diagnose_numbers(leaf.spec, leaf.spec.shape, value, path)
                 case "array":
-                    make_raw(leaf.spec)(value)
+                    array = make_array(leaf.spec)(value)
+                    if leaf.spec.is_keyed:
+                        make_fit(leaf.spec)(array.shape)
                 case "choice":
                     _diagnose_choice(leaf, value, path)
                 case "text" | "bytes":

@@ -224,8 +224,17 @@ class _Reader:
                 "`eq=False`",
                 hint="`==` between arrays has no single answer; write `class X(Struct, eq=False)`",
             )
-        shape = tuple(size if isinstance(size, int) else -1 for size in shapes[0].dimensions)
-        return Leaf(spec=TensorSpec(name=name, datatype=datatype, shape=shape), kind="array", attributes=attributes)
+        sizes = shapes[0].dimensions
+        buckets = tuple(size if isinstance(size, tuple) else () for size in sizes)
+        free = tuple(size if isinstance(size, str) else "" for size in sizes)
+        spec = TensorSpec(
+            name=name,
+            datatype=datatype,
+            shape=tuple(size if isinstance(size, int) else -1 for size in sizes),
+            buckets=buckets if any(buckets) else (),
+            free=free if any(free) else (),
+        )
+        return Leaf(spec=spec, kind="array", attributes=attributes)
 
     def refusal(self, name: str, got: str, expected: str, *, hint: str | None = None) -> SchemaError:
         """The error for the field `name`."""

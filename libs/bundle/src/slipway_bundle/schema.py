@@ -37,6 +37,12 @@ class TensorSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="
     shape: tuple[int, ...] = ()
     """Without the leading batch axis; -1 is a size that rows may choose."""
 
+    buckets: tuple[tuple[int, ...], ...] = ()
+    """One an axis: the sizes that a row's own size is padded to, () for an axis without; empty when no axis has any."""
+
+    free: tuple[str, ...] = ()
+    """One an axis: its name, "" for an axis without; empty when no axis has one. Equal names have equal sizes."""
+
     nullable: bool = False
     """`float | None`: missing travels as NaN."""
 
@@ -60,8 +66,22 @@ class TensorSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="
     """Searched for, not matched from the start (as msgspec and JSON Schema do)."""
 
     @property
+    def is_keyed(self) -> bool:
+        """True for an array whose size rows choose; rows of different sizes never share a batch."""
+        return -1 in self.shape
+
+    @property
+    def dimensions(self) -> tuple[int | str, ...]:
+        """The shape in words for a person: `(3, "96|192", "steps")`."""
+        buckets, free = self.buckets or ((),) * len(self.shape), self.free or ("",) * len(self.shape)
+        return tuple(
+            size if size != -1 else "|".join(map(str, sizes)) or name or "any"
+            for size, sizes, name in zip(self.shape, buckets, free, strict=True)
+        )
+
+    @property
     def is_variable(self) -> bool:
-        """True when two rows may need different numbers of bytes."""
+        """True for text and bytes of any length, which travel behind the fixed part of a row."""
         return self.datatype == "BYTES" and not self.values
 
     @property

@@ -8,9 +8,12 @@ Source: `docs/service-api.md`.
 
 import difflib
 import importlib
+import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
 
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -35,6 +38,12 @@ class WeightsFormatError(IntegrityError):
     code = "weights_malformed"
 
 
+class DeviceError(UsageError):
+    """Weights of this format cannot run on the device that they are placed on."""
+
+    code = "device_unsupported"
+
+
 class PredictError(SlipwayError):
     """The weights refused a batch."""
 
@@ -46,6 +55,10 @@ class MissingLibraryError(HostError):
     """The library of a format is not installed, or cannot be loaded on this machine."""
 
     code = "library_missing"
+
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+"""Where a process's open files have paths (proc(5))."""
 
 
 @runtime_checkable
@@ -89,6 +102,43 @@ class WeightsFile(Struct, frozen=True):
             raise WeightsFormatError(f"{str(self.path)!r} is truncated: expected {self.size} bytes, got {len(data)}")
         return data
 
+    def view(self) -> memoryview:
+        """The bytes of the range, mapped and read-only: read when used, and shared by all processes that map them.
+
+        Raises:
+            HostError: The file cannot be read.
+            WeightsFormatError: The file is shorter than the range, or the range is empty.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                mapped = mmap.mmap(stream.fileno(), self.offset + self.size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise HostError(f"{str(self.path)!r} cannot be read: {error}") from error
+        except ValueError as error:
+            raise WeightsFormatError(f"{str(self.path)!r} is truncated: {error}") from error
+        return memoryview(mapped)[self.offset : self.offset + self.size]
+
+    @contextmanager
+    def opened(self) -> Iterator[str | bytes]:
+        """A path for a library that reads one whole file; the bytes themselves where there is no such path.
+
+        A range inside a larger file is copied into memory that goes away with the context, or with the process.
+        """
+        if self.offset == 0 and self.size == self.path.stat().st_size:
+            yield str(self.path)
+        elif not hasattr(os, "memfd_create") or not _DESCRIPTORS.is_dir():
+            yield self.read()
+        else:
+            copy = os.memfd_create("weights", os.MFD_CLOEXEC)
+            try:
+                with self.path.open("rb") as stream:
+                    at, end = self.offset, self.offset + self.size
+                    while at < end and (sent := os.sendfile(copy, stream.fileno(), at, end - at)):
+                        at += sent
+                yield str(_DESCRIPTORS / str(copy))
+            finally:
+                os.close(copy)
+
     @classmethod
     def whole(cls, path: Path) -> "WeightsFile":
         """The range that is the whole of a plain file. Raises HostError when there is no such file."""
@@ -117,12 +167,26 @@ class Adapter(Protocol):
         ...
 
     def load(
-        self, file: WeightsFile, config: ModelConfig, inputs: tuple[TensorSpec, ...], *, threads: int = 1
+        self,
+        file: WeightsFile,
+        config: ModelConfig,
+        inputs: tuple[TensorSpec, ...],
+        *,
+        threads: int = 1,
+        device: str = "cpu",
     ) -> NamedWeights:
         """Loads weights for rows with these tensors.
 
+        Args:
+            file: Where the weights are.
+            config: The model's table.
+            inputs: The tensors of a row; empty when a `compute` function makes the arrays.
+            threads: Of the format's own library.
+            device: "cpu", or "cuda" for the first GPU that this process sees (ONNX only).
+
         Raises:
             WeightsError: Weights and row do not fit.
+            DeviceError: The format does not run on `device`, or this machine's library does not.
             WeightsFormatError: The file is malformed, or not safe.
             MissingLibraryError: The format's library is not installed.
         """
@@ -206,6 +270,15 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     """A hint with the nearest known name, or None."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else None
+
+
+def refuse_device(device: str, name: str) -> None:
+    """Raises DeviceError when weights of a format that runs on the CPU alone are placed elsewhere."""
+    if device != "cpu":
+        raise DeviceError(
+            f"weights of the format {name!r} run on the CPU alone, got the device {device!r}, expected 'cpu'",
+            hint='set `device = "cpu"` in the pool of the model, or export the model to ONNX',
+        )
 
 
 def refuse_missing(inputs: Sequence[TensorSpec], name: Literal["sklearn", "onnx", "safetensors"]) -> None:

@@ -5,7 +5,7 @@ go to the columns of the graph's one matrix; a float never becomes an integer, a
 cannot hold is that row's error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -50,7 +50,7 @@ def make_feeds(graph: Sequence[Any], config: ModelConfig, inputs: tuple[TensorSp
     names = [found.name for found in graph]
     for name in specs:
         if name not in names:
-            hint = nearest(name, names) or "remove the field, or rename the graph's input"
+            hint = _naming(specs, names) or nearest(name, names) or "remove the field, or rename the graph's input"
             raise WeightsError(f"the graph has no input {name!r}: expected {', '.join(names)}", hint=hint)
     for name in names if inputs else ():
         if name not in specs:
@@ -59,6 +59,14 @@ def make_feeds(graph: Sequence[Any], config: ModelConfig, inputs: tuple[TensorSp
                 f"the row has no field {name!r}, which the graph needs: got {', '.join(specs)}", hint=hint
             )
     return {found.name: _column(found, specs.get(found.name)) for found in graph}
+
+
+def _naming(specs: Mapping[str, TensorSpec], names: Sequence[str]) -> str | None:
+    """How to give the row's one tensor the name of the graph's one input, which need not be a Python identifier."""
+    if len(specs) != 1 or len(names) != 1:
+        return None
+    attribute = next(iter(specs)).rpartition(".")[2]
+    return f'name the tensor as the graph does: `class Row(Struct, eq=False, rename={{"{attribute}": "{names[0]}"}})`'
 
 
 def _matrix(found: Any, config: ModelConfig, inputs: tuple[TensorSpec, ...]) -> Feed:
@@ -115,7 +123,7 @@ def _check_spec(spec: TensorSpec, dtype: np.dtype[Any], tail: tuple[object, ...]
     )
     if not fits:
         raise WeightsError(
-            f"the field {spec.name!r} has the shape {list(spec.shape)}, expected {list(tail)} as the graph's input"
+            f"the field {spec.name!r} has the shape {list(spec.dimensions)}, expected {list(tail)} as the graph's input"
         )
     kind = "f" if spec.is_float else {"BOOL": "b", "BYTES": "U" if spec.text else "-"}.get(spec.datatype, "i")
     if kind not in _KINDS[dtype.kind]:

@@ -13,6 +13,7 @@ from slipway_bundle.weights import WeightsFormatError
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _DEPTH_LIMIT = 64
 _IR_VERSION, _GRAPH = 1, 7
+_GRAPH_TAG = bytes([_GRAPH << 3 | _LEN])
 _MODEL_FIELDS = {1: _VARINT, 2: _LEN, 3: _LEN, 4: _LEN, 5: _VARINT, 6: _LEN, 7: _LEN, 8: _LEN, 14: _LEN, 20: _LEN,
                  25: _LEN, 26: _LEN}  # fmt: skip
 """`ModelProto`: field number -> wire type."""
@@ -40,12 +41,12 @@ def looks_like_model(head: bytes) -> bool:
             if _MODEL_FIELDS.get(field) != kind or (not seen and not (field == _IR_VERSION and 1 <= value <= 64)):
                 return False
             seen.append(field)
-    except WeightsFormatError:
-        return _GRAPH in seen or len(seen) > 1  # the head ends inside a field
+    except WeightsFormatError:  # the head ends inside a field, which may be the second: then its tag must say it
+        return _GRAPH in seen or len(seen) > 1 or (seen == [_IR_VERSION] and head[2:3] == _GRAPH_TAG)
     return _GRAPH in seen
 
 
-def check_model(data: bytes) -> None:
+def check_model(data: bytes | memoryview) -> None:
     """Walks a whole model.
 
     Raises:
@@ -61,7 +62,7 @@ def check_model(data: bytes) -> None:
     _walk(data, 0, len(data), "model", 0)
 
 
-def _walk(data: bytes, start: int, end: int, message: str, depth: int) -> None:
+def _walk(data: bytes | memoryview, start: int, end: int, message: str, depth: int) -> None:
     if depth > _DEPTH_LIMIT:
         raise WeightsFormatError(f"the ONNX model is nested deeper than {_DEPTH_LIMIT}")
     below = _BELOW.get(message, {})
@@ -75,7 +76,7 @@ def _walk(data: bytes, start: int, end: int, message: str, depth: int) -> None:
             _walk(data, at, at + value, below[field], depth + 1)
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(data: bytes | memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Field number, wire type, value (or length) and where its bytes start, of each field of one message."""
     at = start
     while at < end:
@@ -94,7 +95,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
         at += size
 
 
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]

@@ -8,7 +8,6 @@ Source: https://github.com/huggingface/safetensors ("Format").
 
 import json
 import math
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,9 +19,8 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from slipway_bundle.config import ModelConfig
-from slipway_bundle.errors import HostError
 from slipway_bundle.schema import Arrays, Floats, TensorSpec
-from slipway_bundle.weights import WeightsError, WeightsFile, WeightsFormatError
+from slipway_bundle.weights import WeightsError, WeightsFile, WeightsFormatError, refuse_device
 
 FORMAT = "safetensors"
 FLOATS: Floats = "FP32"
@@ -85,16 +83,11 @@ def load(
     inputs: tuple[TensorSpec, ...],  # noqa: ARG001  # every adapter has these
     *,
     threads: int = 1,  # noqa: ARG001
+    device: str = "cpu",
 ) -> "TensorWeights":
-    """Maps the tensors of a file; nothing is read until it is used. See `weights.Adapter.load`."""
-    try:
-        with file.path.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), file.offset + file.size, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise HostError(f"{str(file.path)!r} cannot be read: {error}") from error
-    except ValueError as error:
-        raise WeightsFormatError(f"{config.file!r} is truncated: {error}") from error
-    return TensorWeights(read_tensors(memoryview(mapped)[file.offset : file.offset + file.size]), config.file)
+    """Maps the tensors of a file: read when used, shared by all processes. See `weights.Adapter.load`."""
+    refuse_device(device, FORMAT)
+    return TensorWeights(read_tensors(file.view()), config.file)
 
 
 class TensorWeights:

@@ -25,6 +25,7 @@ from slipway_bundle.weights import (
     WeightsError,
     WeightsFile,
     WeightsFormatError,
+    refuse_device,
     refuse_missing,
 )
 
@@ -67,9 +68,15 @@ def sniff(head: bytes, name: str) -> bool:
 
 
 def load(
-    file: WeightsFile, config: ModelConfig, inputs: tuple[TensorSpec, ...], *, threads: int = 1
+    file: WeightsFile,
+    config: ModelConfig,
+    inputs: tuple[TensorSpec, ...],
+    *,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> "SklearnWeights":
     """Loads an estimator for rows with these tensors. See `weights.Adapter.load`."""
+    refuse_device(device, FORMAT)
     refuse_missing(inputs, "sklearn")
     skops, data = load_skops(), file.read()
     _, schema = skops_file.open_file(data)

@@ -18,7 +18,7 @@ from slipway_bundle.adapters.xgboost_model import read_model
 from slipway_bundle.config import ModelConfig
 from slipway_bundle.schema import Arrays, Floats, TensorSpec
 from slipway_bundle.tabular import Matrix, choose_columns
-from slipway_bundle.weights import LazyOutputs, MissingLibraryError, WeightsError, WeightsFile
+from slipway_bundle.weights import LazyOutputs, MissingLibraryError, WeightsError, WeightsFile, refuse_device
 
 FORMAT = "xgboost"
 FLOATS: Floats = "FP32"
@@ -63,9 +63,15 @@ def sniff(head: bytes, name: str) -> bool:
 
 
 def load(
-    file: WeightsFile, config: ModelConfig, inputs: tuple[TensorSpec, ...], *, threads: int = 1
+    file: WeightsFile,
+    config: ModelConfig,
+    inputs: tuple[TensorSpec, ...],
+    *,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> "XgboostWeights":
     """Loads a model for rows with these tensors; 20 ms for 100 trees. See `weights.Adapter.load`."""
+    refuse_device(device, FORMAT)
     return XgboostWeights(file.read(), config, inputs, threads=threads)
 
 
