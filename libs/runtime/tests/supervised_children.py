@@ -35,6 +35,27 @@ SILENT = (
 os.read(control, 1)
 """
 )
+LEAVES = (
+    SAY
+    + """
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+say('{"says": "ready"}')
+os.read(control, 1)
+"""
+)
+"""Drains at once; its exit status is 0."""
+FAILS_IN = (
+    SAY
+    + """
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+if os.environ["SLIPWAY_GENERATION"] in sys.argv[1:]:
+    say('{"says": "failed", "message": "golden example 3 does not replay", "exit_status": 1}')
+    sys.exit(1)
+say('{"says": "ready"}')
+os.read(control, 1)
+"""
+)
+"""Cannot start in the generations that its arguments name."""
 CRASHING = "raise SystemExit(7)"
 
 FAST = SupervisorLimits(
@@ -42,9 +63,12 @@ FAST = SupervisorLimits(
 )
 
 
-def child(name: str, code: str, *args: str, pass_fds: Sequence[int] = (), stage: int = 0) -> WorkerSpec:
+def child(
+    name: str, code: str, *args: str, pass_fds: Sequence[int] = (), stage: int = 0, rolls: bool = True
+) -> WorkerSpec:
     argv = (sys.executable, "-I", "-S", "-c", code, *args)
-    return WorkerSpec(name=name, argv=argv, env={"PATH": os.defpath}, pass_fds=tuple(pass_fds), stage=stage)
+    env = {"PATH": os.defpath}
+    return WorkerSpec(name=name, argv=argv, env=env, pass_fds=tuple(pass_fds), stage=stage, rolls=rolls)
 
 
 class Drive:
@@ -72,6 +96,10 @@ class Drive:
 
     def kinds(self, worker: str | None = None) -> list[str]:
         return [one.kind for one in self.events if worker in {None, one.worker}]
+
+    def steps(self, *kinds: str) -> list[tuple[str, str | None, int | None]]:
+        """The events of these kinds: what, who, of which generation."""
+        return [(one.kind, one.worker, one.generation) for one in self.events if one.kind in kinds]
 
     def pids(self, worker: str) -> list[int]:
         return [one.pid for one in self.events if one.kind == "started" and one.worker == worker and one.pid]

@@ -14,6 +14,14 @@ def test_waits_double_from_the_second_death_to_the_ceiling() -> None:
     assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
+def test_an_attempt_beside_a_living_worker_waits_from_the_first_failure() -> None:
+    backoff = Backoff(LIMITS)
+
+    waits = [backoff.failed(100.0) - 100.0 for _ in range(8)]
+
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
 def test_three_deaths_in_a_row_are_a_crash_loop() -> None:
     backoff = Backoff(LIMITS)
 

@@ -9,12 +9,15 @@ import pytest
 from slipway_bundle.errors import UsageError
 from slipway_runtime.control import (
     CONTROL_FD,
+    GENERATION,
     SLOT_FD,
     ControlError,
     ControlReader,
     Failed,
     Ready,
+    Recycle,
     WorkerControl,
+    generation_from_environment,
     slot_fd_from_environment,
 )
 
@@ -28,6 +31,7 @@ def test_messages_arrive_whole_however_they_are_cut() -> None:
     ours, control = pair()
     control.ready()
     control.failed(UsageError("no entry", hint="name one"))
+    control.recycle("2.1 GiB resident")
     control.close()
     with ours:
         data = ours.recv(65_536)
@@ -35,7 +39,7 @@ def test_messages_arrive_whole_however_they_are_cut() -> None:
 
     messages = [message for byte in data for message in reader.feed(bytes([byte]))]
 
-    assert messages == [Ready(), Failed("no entry\nhint: name one", 2)]
+    assert messages == [Ready(), Failed("no entry\nhint: name one", 2), Recycle("2.1 GiB resident")]
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b'{"says":"sing"}\n', b"\xff\n", b"x" * 70_000])
@@ -59,6 +63,30 @@ def test_a_wrong_number_in_the_environment_is_named(text: str) -> None:
         WorkerControl.from_environment({CONTROL_FD: text})
     with pytest.raises(ControlError, match=SLOT_FD):
         slot_fd_from_environment({SLOT_FD: text})
+
+
+def test_a_process_knows_its_generation() -> None:
+    assert generation_from_environment({}) == 0
+    assert generation_from_environment({GENERATION: "12"}) == 12
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1.0", "²"])
+def test_a_generation_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(ControlError, match=GENERATION):
+        generation_from_environment({GENERATION: text})
+
+
+def test_the_longest_reason_is_one_message() -> None:
+    ours, control = pair()
+    control.recycle("\x00" * 100_000)
+    control.close()
+    reader = ControlReader()
+
+    with ours, ours.makefile("rb") as said:
+        [message] = reader.feed(said.read())
+
+    assert isinstance(message, Recycle)
+    assert len(message.reason) == 8192
 
 
 def test_the_workers_own_children_do_not_inherit_the_socket() -> None:

@@ -116,6 +116,75 @@ def test_a_worker_that_cannot_start_ends_the_first_start_with_its_status() -> No
     assert [one.message for one in drive.events if one.kind == "stopping"] == ["no model `churn`"]
 
 
+def test_a_runner_that_cannot_start_ends_the_first_start_although_others_are_ready() -> None:
+    """The dispatcher and an API worker are up in a moment, a runner loads its model first."""
+    read, write = os.pipe()
+    waits = SAY + """os.read(int(sys.argv[1]), 1)\nsay('{"says": "failed", "message": "no room", "exit_status": 3}')"""
+
+    def react(drive: Drive, event: SupervisorEvent) -> None:
+        if event.kind == "ready" and drive.count("ready") == 2:
+            os.write(write, b"x")
+
+    behind = [child("dispatcher", READY, stage=1), child("run-0", waits, str(read), pass_fds=[read], stage=1)]
+    drive = Drive([child("api-0", READY), *behind], react)
+    os.close(read)
+    os.close(write)
+
+    assert drive.status == 3
+    assert [one.message for one in drive.events if one.kind == "stopping"] == ["no room"]
+
+
+def test_a_runner_that_cannot_start_after_it_crashed_does_not_end_what_serves_already(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    code = (
+        SAY
+        + """
+try:
+    open(sys.argv[1], "x").close()
+except FileExistsError:
+    os.read(int(sys.argv[2]), 1)
+    say('{"says": "failed", "message": "no room", "exit_status": 3}')
+sys.exit(3)
+"""
+    )
+
+    def react(drive: Drive, event: SupervisorEvent) -> None:
+        if event.kind == "ready":
+            os.write(write, b"x")
+        if event.kind == "backing_off" and drive.count("backing_off") == 2:
+            drive.supervisor.stop()
+
+    run = child("run-0", code, str(tmp_path / "crashed"), str(read), pass_fds=[read], stage=1)
+    drive = Drive([child("api-0", READY), run], react)
+    os.close(read)
+    os.close(write)
+
+    assert drive.count("broken") == 1
+    assert drive.status == 0
+
+
+def test_ready_means_that_an_api_worker_is() -> None:
+    seen = {}
+
+    read, write = os.pipe()
+    late = SAY + """os.read(int(sys.argv[1]), 1)\nsay('{"says": "ready"}')\nos.read(control, 1)"""
+
+    def react(drive: Drive, event: SupervisorEvent) -> None:
+        if (event.kind, event.worker) == ("ready", "dispatcher"):
+            os.write(write, b"x")
+        seen[event.kind, event.worker] = drive.supervisor.statistics().is_ready
+        if (event.kind, event.worker) == ("ready", "api-0"):
+            drive.supervisor.stop()
+
+    api = child("api-0", late, str(read), pass_fds=[read])
+    Drive([api, child("dispatcher", READY, stage=1)], react)
+    os.close(read)
+    os.close(write)
+
+    assert seen["ready", "dispatcher"] is False
+    assert seen["ready", "api-0"] is True
+
+
 def test_a_program_that_does_not_exist_ends_the_first_start_with_status_3() -> None:
     missing = msgspec.structs.replace(child("api-0", READY), argv=("/nowhere/python",))
 

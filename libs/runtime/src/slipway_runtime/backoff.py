@@ -54,10 +54,19 @@ class Backoff:
         if ready_at is not None and now - ready_at >= self._limits.steady_s:
             self.deaths = 0
         self.deaths += 1
-        if self.deaths == 1:
-            return now
+        return now if self.deaths == 1 else now + self._wait_s(self.deaths - 2)
+
+    def failed(self, now: float) -> float:
+        """An attempt beside a living worker failed at `now`: nothing was lost, so that even the first one waits.
+
+        Returns:
+            When to try again, on the clock of `now`.
+        """
+        self.deaths += 1
+        return now + self._wait_s(self.deaths - 1)
+
+    def _wait_s(self, longer: int) -> float:
         try:
-            wait = self._limits.first_s * self._limits.factor ** (self.deaths - 2)
+            return min(self._limits.first_s * self._limits.factor**longer, self._limits.ceiling_s)
         except OverflowError:
-            wait = self._limits.ceiling_s
-        return now + min(wait, self._limits.ceiling_s)
+            return self._limits.ceiling_s

@@ -58,6 +58,7 @@ def decide(
     now: float,
     *,
     flush: bool = False,
+    share: int = 1,
 ) -> Decision:
     """What a free replica should do at `now` (seconds, the clock of the deadlines).
 
@@ -71,23 +72,29 @@ def decide(
         limits: Bounds of the pool.
         now: The present.
         flush: Wait for nobody: the pool drains.
+        share: Replicas that may compute for this queue at once. With more than one, the tickets that are believed to
+            exist are divided among them, so that one batch does not take all clients while the other replicas idle.
     """
     head = queue.head()
     if head is None:
         return _NOTHING_WAITS
     waiting = queue.rows
-    rows = min(waiting, limits.max_rows)
+    largest = limits.max_rows
+    if share > 1:
+        believed = math.ceil(arrivals.population * waiting / queue.tickets / share)
+        largest = max(head.rows, min(largest, believed))
+    rows = min(waiting, largest)
     slack_s = head.deadline - now
     if costs.p95(rows) > slack_s:
         return Send(_rows_in_time(head, costs, rows, slack_s), "deadline")
-    if waiting >= limits.max_rows:
+    if waiting >= largest:
         return Send(rows, "full")
     if flush:
         return Send(rows, "flush")
     if limits.gather_s == 0.0 or not arrivals.expects_more(queue.tickets):
         return Send(rows, "idle")
     more = rows + max(1, round(waiting / queue.tickets))
-    if more > limits.max_rows or not _is_worth_waiting(rows, more, costs, arrivals.gap_s):
+    if more > largest or not _is_worth_waiting(rows, more, costs, arrivals.gap_s):
         return Send(rows, "knee")
     quiet = arrivals.quiet_at(queue.tickets)
     window = arrivals.gather_since + min(limits.gather_s, costs.p50(rows))
@@ -95,7 +102,7 @@ def decide(
     until = min(quiet, window, latest)
     if until <= now:
         return Send(rows, "deadline" if latest <= now else "idle")
-    return Wait(until, min(limits.max_rows, waiting + arrivals.missing(queue.tickets)))
+    return Wait(until, min(largest, waiting + arrivals.missing(queue.tickets)))
 
 
 def last_moment(deadline: float, costs: CostTable, rows: int) -> float:

@@ -25,19 +25,25 @@ from slipway_bundle.errors import HostError, SlipwayError
 
 __all__ = [
     "CONTROL_FD",
+    "GENERATION",
     "SLOT_FD",
     "ControlError",
     "ControlReader",
     "Failed",
     "Message",
     "Ready",
+    "Recycle",
     "WorkerControl",
+    "generation_from_environment",
+    "slot_fd_from_environment",
 ]
 
 CONTROL_FD: Final = "SLIPWAY_CONTROL_FD"
 """Environment variable with the number of the worker's end of the socket pair."""
 SLOT_FD: Final = "SLIPWAY_SLOT_FD"
 """Environment variable with the number of the descriptor the worker leaves its metrics in."""
+GENERATION: Final = "SLIPWAY_GENERATION"
+"""Environment variable with the generation of the process: 0 at the start, one more with each reload or swap."""
 LINE_BYTES: Final = 65_536
 """The longest message; a worker that sends more is not speaking this protocol."""
 
@@ -59,7 +65,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="says"):
     exit_status: int = 70
 
 
-Message = Ready | Failed
+class Recycle(msgspec.Struct, frozen=True, tag="recycle", tag_field="says"):
+    """The worker goes on, but wants to be replaced by a fresh process: its memory grew, or it is old."""
+
+    reason: str
+
+
+Message = Ready | Failed | Recycle
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
@@ -120,6 +132,13 @@ class WorkerControl:
         """Tell the supervisor that this worker cannot start, and that trying again would not help."""
         self._send(Failed(str(error)[: LINE_BYTES // 8], error.exit_status))
 
+    def recycle(self, reason: str) -> None:
+        """Ask the supervisor for a successor; go on until SIGTERM, which comes when the successor is ready.
+
+        Saying it again changes nothing: the supervisor tries until it succeeds, later when a reload or swap is running.
+        """
+        self._send(Recycle(reason[: LINE_BYTES // 8]))
+
     def watch(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -178,3 +197,18 @@ def slot_fd_from_environment(environment: Mapping[str, str]) -> int | None:
     except (ValueError, OSError) as error:
         raise ControlError(f"`{SLOT_FD}` does not name an open descriptor: got {text!r}") from error
     return fd
+
+
+def generation_from_environment(environment: Mapping[str, str]) -> int:
+    """The generation of this process; 0 when no supervisor started it.
+
+    Raises:
+        ControlError: when the variable is no number from 0 up.
+    """
+    text = environment.get(GENERATION, "0")
+    if not (text.isascii() and text.isdigit()):
+        raise ControlError(
+            f"`{GENERATION}` is no generation: got {text!r}, expected a number from 0 up",
+            hint="it is set by the supervisor for its own children; unset it to run a worker by hand",
+        )
+    return int(text)

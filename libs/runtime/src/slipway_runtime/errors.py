@@ -1,14 +1,16 @@
 """The errors of the runtime: what a caller of a pool can get instead of an answer.
 
 It does not choose an HTTP status: the server maps `code` (and `Refused.reason`) to one. The invariant: an admitted
-ticket ends in exactly one of answer, `ModelFailed`, `DeadlineExceeded` or cancellation; `Refused` and `RowsExceeded`
-are raised before admission.
+ticket ends in exactly one of answer, `ModelFailed`, `Quarantined`, `DeadlineExceeded` or cancellation; `Refused` and
+`RowsExceeded` come before admission (from a runner pool, a `Refused` may also come through the future).
 
     SlipwayError
     ├── HostError
     │   ├── Refused            refused             full queue, a deadline that cannot be met, or a draining pool
     │   ├── DeadlineExceeded   deadline_exceeded   the deadline passed before the answer was there
-    │   └── ModelFailed        model_failed        the model raised for this ticket; `cause` is what it raised
+    │   ├── ModelFailed        model_failed        the model raised for this ticket; `cause` is what it raised
+    │   ├── Quarantined        quarantined         two runners died while they computed this ticket, the second alone
+    │   └── Unreachable        dispatcher_unreachable   no dispatcher listens where the runner pools should be
     └── UsageError
         └── RowsExceeded       rows_exceeded       one ticket is larger than the largest batch; the caller must split it
 """
@@ -17,7 +19,16 @@ from typing import Literal
 
 from slipway_bundle.errors import HostError, UsageError
 
-__all__ = ["DeadlineExceeded", "ModelFailed", "Refused", "RefusedReason", "RowsExceeded"]
+__all__ = [
+    "DeadlineExceeded",
+    "ModelFailed",
+    "Quarantined",
+    "RaisedInRunner",
+    "Refused",
+    "RefusedReason",
+    "RowsExceeded",
+    "Unreachable",
+]
 
 RefusedReason = Literal["queue_full", "deadline", "draining"]
 
@@ -68,11 +79,43 @@ class ModelFailed(HostError):
 
     def __init__(self, model: str, cause: BaseException) -> None:
         super().__init__(
-            f"model {model!r} raised {type(cause).__name__} for this request: {str(cause)!r}",
+            f"model {model!r} raised {_kind(cause)} for this request: {str(cause)!r}",
             hint="the batch mates of this request were answered without it; the cause is in the server's log",
         )
         self.cause = cause
         self.__cause__ = cause
+
+
+class RaisedInRunner(Exception):
+    """What a model raised in another process: the name of its class and its text are all that crossed over."""
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+
+class Quarantined(HostError):
+    """Two runners died while they computed this ticket, the second on it alone: it is not tried again."""
+
+    code = "quarantined"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"model {model!r} ended two runners on this request: it is not tried a third time",
+            hint="the request itself ends the process (a native crash, or memory); the log of the runner says how",
+        )
+
+
+class Unreachable(HostError):
+    """No dispatcher could be connected to."""
+
+    code = "dispatcher_unreachable"
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__(
+            f"the dispatcher of the runner pools cannot be reached: nobody listened at {path!r} for {timeout_s:.1f} s",
+            hint="it is started by `slipway serve` beside the API workers; its log says why it is not there",
+        )
 
 
 class RowsExceeded(UsageError):
@@ -87,3 +130,8 @@ class RowsExceeded(UsageError):
             rows=rows,
             max_rows=max_rows,
         )
+        self.max_rows = max_rows
+
+
+def _kind(cause: BaseException) -> str:
+    return cause.type_name if isinstance(cause, RaisedInRunner) else type(cause).__name__

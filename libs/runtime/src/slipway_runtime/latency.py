@@ -77,6 +77,7 @@ class CostTable:
     Args:
         max_rows: Rows of the largest batch.
         prior_s: What every size is believed to cost before the first sample.
+        prior: A table of the same `max_rows` that is believed instead, by its p95, until the first sample.
     """
 
     __slots__ = (
@@ -93,7 +94,7 @@ class CostTable:
         "prior_s",
     )
 
-    def __init__(self, max_rows: int, *, prior_s: float = 0.010) -> None:
+    def __init__(self, max_rows: int, *, prior_s: float = 0.010, prior: "CostTable | None" = None) -> None:
         self.max_rows = max_rows
         self.prior_s = prior_s
         self.is_known = False
@@ -104,7 +105,11 @@ class CostTable:
         self._learned = 0
         self._since_fit = 0
         self._fitted = [0.0] * len(self._buckets)
-        self._p50 = self._p95 = [(prior_s, 0.0)] * (len(self._sizes) + 1)
+        believed = [(prior_s, 0.0)] * (len(self._sizes) + 1)
+        if prior is not None and prior.max_rows == max_rows:
+            believed = prior.tail()
+        self._p50: list[tuple[float, float]] = believed
+        self._p95: list[tuple[float, float]] = believed
 
     def p50(self, rows: int) -> float:
         """Median seconds of a batch of `rows` rows."""
@@ -115,6 +120,10 @@ class CostTable:
         """95th percentile in seconds of a batch of `rows` rows."""
         start, slope = self._p95[(rows - 1).bit_length() if rows <= self.max_rows else -1]
         return start + slope * rows
+
+    def tail(self) -> list[tuple[float, float]]:
+        """The p95 as (start, slope) of straight lines, which another table may believe until it has learned."""
+        return self._p95
 
     def learn(self, rows: int, seconds: float) -> None:
         """Add the measured time of one batch. At most 2 us amortised; robust: see the module's invariant."""

@@ -6,7 +6,7 @@ loop, and its cost is on the hot path (`admitted` runs once a request: keep it u
 
 from typing import Literal, Protocol
 
-__all__ = ["Observer", "SendReason", "SilentObserver"]
+__all__ = ["Observer", "PoolObserver", "SendReason", "SilentObserver", "SilentPoolObserver"]
 
 SendReason = Literal["full", "knee", "deadline", "idle", "flush"]
 """Why a batch left: it was full; waiting would not have raised throughput; a deadline demanded it; nobody else was
@@ -60,4 +60,54 @@ class SilentObserver:
         """Keep nothing."""
 
     def failed(self, model: str, rows: int) -> None:
+        """Keep nothing."""
+
+
+class PoolObserver(Protocol):
+    """Receives the events that only a dispatcher sees; `pool` and `model` are names out of configuration."""
+
+    def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
+        """A batch was computed; see `Observer.batch`."""
+
+    def queued(self, model: str, tickets: int) -> None:
+        """So many tickets wait now; told once a second while something happens."""
+
+    def cold(self, model: str, tickets: int) -> None:
+        """Tickets came while no replica of their pool was there."""
+
+    def retried(self, model: str, tickets: int) -> None:
+        """Tickets whose replica died go to another one."""
+
+    def quarantined(self, model: str, tickets: int) -> None:
+        """Tickets were refused because they, or their equals, killed two replicas."""
+
+    def replicas(self, pool: str, active: int, standby: int) -> None:
+        """So many replicas of a pool are connected now."""
+
+    def lost(self, pool: str, reason: str) -> None:
+        """A replica is gone that was not told to go: `died`, `hung` or `memory`."""
+
+
+class SilentPoolObserver:
+    """A pool observer that keeps nothing."""
+
+    def batch(self, model: str, rows: int, waited_s: float, compute_s: float, reason: SendReason) -> None:
+        """Keep nothing."""
+
+    def queued(self, model: str, tickets: int) -> None:
+        """Keep nothing."""
+
+    def cold(self, model: str, tickets: int) -> None:
+        """Keep nothing."""
+
+    def retried(self, model: str, tickets: int) -> None:
+        """Keep nothing."""
+
+    def quarantined(self, model: str, tickets: int) -> None:
+        """Keep nothing."""
+
+    def replicas(self, pool: str, active: int, standby: int) -> None:
+        """Keep nothing."""
+
+    def lost(self, pool: str, reason: str) -> None:
         """Keep nothing."""

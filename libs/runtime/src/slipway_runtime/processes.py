@@ -12,7 +12,7 @@ import socket
 import subprocess
 from collections.abc import Collection
 
-from slipway_runtime.control import CONTROL_FD, SLOT_FD, ControlReader, Message
+from slipway_runtime.control import CONTROL_FD, GENERATION, SLOT_FD, ControlReader, Message
 from slipway_runtime.supervision import WorkerSpec, WorkerState
 
 __all__ = ["WorkerProcess", "exit_text", "reap_adopted"]
@@ -25,7 +25,9 @@ class WorkerProcess:
         OSError: when the program cannot be executed.
     """
 
-    def __init__(self, spec: WorkerSpec, name: str, deadline: float, slot_fd: int | None) -> None:
+    def __init__(self, spec: WorkerSpec, generation: int, name: str, deadline: float, slot_fd: int | None) -> None:
+        self.spec = spec
+        self.generation = generation
         self.name = name
         """One name per start; names the slot."""
         self.state: WorkerState = "starting"
@@ -36,11 +38,15 @@ class WorkerProcess:
         """Whether it was killed for missing a deadline, or hastened."""
         self.broken: tuple[str, int] | None = None
         """What it said (message, exit status) when it said that it cannot start."""
+        self.verdict = ""
+        """Why the supervisor killed it, for people."""
+        self.recycle_reason = ""
+        """Why it asked to be replaced, when it did."""
         self._reader = ControlReader()
         self._control, theirs = socket.socketpair()
         self._control.settimeout(0.0)
         passed = [*spec.pass_fds, theirs.fileno()]
-        environment = {**spec.env, CONTROL_FD: str(theirs.fileno())}
+        environment = {**spec.env, CONTROL_FD: str(theirs.fileno()), GENERATION: str(generation)}
         if slot_fd is not None:
             passed.append(slot_fd)
             environment[SLOT_FD] = str(slot_fd)
@@ -121,6 +127,10 @@ class WorkerProcess:
             return self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+
+    def why_it_ended(self) -> str:
+        """The best reason known for its end: its own words, then why it was killed; "" when there is neither."""
+        return self.broken[0] if self.broken is not None else self.verdict
 
     def close(self) -> None:
         """Let go of the control socket."""

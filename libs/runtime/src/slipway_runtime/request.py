@@ -31,6 +31,10 @@ class Ticket(msgspec.Struct, eq=False, weakref=False):
     """Set by the queue: the ticket is in it and counts in its rows."""
     cancelled: bool = False
     """The caller left: never compute it."""
+    attempts: int = 0
+    """Set by the dispatcher: runners that died while they computed it."""
+    line: object = None
+    """Set by the dispatcher: the queue that admitted it."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

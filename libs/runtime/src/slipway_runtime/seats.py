@@ -1,10 +1,10 @@
 """The place of one specified worker in a supervisor, whichever process fills it.
 
-It remembers; the decisions are made in `supervisor`. The invariant: at most one process is the worker, one is its
-successor (only during a rolling restart), and those that are leaving never come back.
+It remembers; the decisions are made in `supervisor`, `rolling` and `recycling`. The invariant: at most one process is
+the worker, one is its successor (until it is ready, or dead), and those that are leaving never come back.
 """
 
-from slipway_runtime.backoff import Backoff
+from slipway_runtime.backoff import Backoff, BackoffLimits
 from slipway_runtime.processes import WorkerProcess
 from slipway_runtime.supervision import WorkerSpec, WorkerState, WorkerStatistics
 
@@ -15,21 +15,61 @@ class Seat:
     """One worker of the specification, whichever process fills it."""
 
     __slots__ = (
-        *("backoff", "last_exit", "leaving", "restart_at", "restarts", "spec", "starts", "successor", "was_ready"),
-        "worker",
+        *("backoff", "generation", "is_retiring", "last_exit", "leaving", "recycle_at", "recycle_backoff", "recycled"),
+        *("restart_at", "restarts", "spec", "successor", "was_ready", "worker"),
     )
 
-    def __init__(self, spec: WorkerSpec, backoff: Backoff) -> None:
+    def __init__(self, spec: WorkerSpec, generation: int, backoff: BackoffLimits) -> None:
         self.spec = spec
-        self.backoff = backoff
+        self.generation = generation
+        """Of what starts here after a death; a successor that is not ready yet may be of another."""
+        self.backoff = Backoff(backoff)
         self.worker: WorkerProcess | None = None
         self.successor: WorkerProcess | None = None
         self.leaving: list[WorkerProcess] = []
-        self.starts = 0
         self.restarts = 0
         self.restart_at: float | None = None
+        self.recycled = 0
+        self.recycle_at: float | None = None
+        """Not before this time is another successor tried; None: the last one did not fail."""
+        self.recycle_backoff = Backoff(backoff)
         self.was_ready = False
+        self.is_retiring = False
+        """Whether the seat vanishes with its last process."""
         self.last_exit: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its worker; during a swap a seat of each generation has it."""
+        return self.spec.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its worker can answer."""
+        return self.worker is not None and self.worker.state == "ready"
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether one of its processes is about to replace another, or still has to go."""
+        return self.successor is not None or bool(self.leaving)
+
+    def take_over(self, process: WorkerProcess) -> None:
+        """`process`, the worker or its successor, is ready: from now on this is what the seat starts."""
+        if process is self.successor:
+            if self.worker is not None:
+                self.leaving.append(self.worker)
+            self.worker, self.successor = process, None
+        self.spec, self.generation = process.spec, process.generation
+        self.was_ready = True
+
+    def remove(self, process: WorkerProcess) -> None:
+        """`process` is dead: its successor, where there is one, gets its place."""
+        if process in self.leaving:
+            self.leaving.remove(process)
+        elif process is self.successor:
+            self.successor = None
+        else:
+            self.worker, self.successor = self.successor, None
 
     def wakes_at(self) -> float | None:
         """When something is due: a restart, or forgetting the deaths of a steady worker."""
@@ -50,4 +90,7 @@ class Seat:
             is_crash_looping=self.backoff.is_crash_looping,
             last_exit=self.last_exit,
             restart_at=self.restart_at,
+            stage=self.spec.stage,
+            generation=process.generation if process else self.generation,
+            recycled=self.recycled,
         )
