@@ -5,6 +5,7 @@ modules, because it brings prometheus_client along: `slipway_signals.collector` 
 """
 
 from slipway_signals.instruments import ServiceMetrics, SupervisorMetrics
+from slipway_signals.pool_instruments import PoolMetrics
 from slipway_signals.slotfile import Metric, SlotError, make_slot_fd
 from slipway_signals.slots import Counter, Gauge, Histogram, Slots
 
@@ -13,6 +14,7 @@ __all__ = [
     "Gauge",
     "Histogram",
     "Metric",
+    "PoolMetrics",
     "ServiceMetrics",
     "SlotError",
     "Slots",

@@ -1,8 +1,9 @@
-"""The admin port: `/metrics`, and the pages its owner adds (`/livez`, `/readyz`, `/debug/workers`).
+"""The admin port: `/metrics`, the pages its owner adds (`/readyz`, `/debug/workers`), and its actions (`/swap`).
 
-It does not know what those pages say: they are callables. It listens on the loopback unless told otherwise, because
-what it shows is for operators; it answers GET and HEAD only. The invariant: a page that fails answers 500 and never
-ends the server, and a client that says nothing holds a thread for 10 s at most.
+It does not know what those say or do: they are callables. It listens on the loopback unless told otherwise, because
+what it shows is for operators. The invariants: GET and HEAD change nothing; a POST acts only when no web page can have
+sent it (`actions`); a page that fails answers 500 and never ends the server; a client that says nothing holds a thread
+for 10 s at most, one that sends its body byte by byte for 20 s.
 """
 
 import contextlib
@@ -18,16 +19,17 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from slipway_bundle.errors import HostError
+from slipway_signals.actions import Action, Answer, perform
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Admin", "AdminPortError", "Page", "start_admin"]
+__all__ = ["Action", "Admin", "AdminPortError", "Answer", "Page", "start_admin"]
 
 logger = logging.getLogger(__name__)
 
-Page = Callable[[], tuple[int, bytes, str]]
-"""Answers one GET: status, body, content type. Called from the admin port's threads."""
+Page = Callable[[], Answer]
+"""Answers one GET. Called from the admin port's threads."""
 
 
 class AdminPortError(HostError):
@@ -74,14 +76,17 @@ def start_admin(
     port: int = 8002,
     host: str = "127.0.0.1",
     pages: Mapping[str, Page] | None = None,
+    actions: Mapping[str, Action] | None = None,
 ) -> Admin:
-    """Answer `/metrics` from `registry`, and each of `pages`, from a thread of its own.
+    """Answer `/metrics` from `registry`, each of `pages` and each of `actions`, from threads of its own.
 
     Args:
         registry: What `/metrics` shows; see `collector.make_registry`.
         port: TCP port; 0 takes a free one, then `Admin.port` says which.
         host: Address to listen on; anything but the loopback shows operators' pages to the network.
         pages: Further pages by path, for example `{"/readyz": page}`.
+        actions: What a POST does, by path, for example `{"/swap": action}`; see `actions.perform` for what it must
+            carry. They are run in the requests' threads, possibly several at once.
 
     Raises:
         AdminPortError: when the port is in use, forbidden, or the address is not of this machine.
@@ -91,7 +96,9 @@ def start_admin(
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         server_class = _AdminServer6 if family == socket.AF_INET6 else _AdminServer
-        server = make_server(str(address[0]), port, _route(registry, pages or {}), server_class, _QuietHandler)
+        server = make_server(
+            str(address[0]), port, _route(registry, pages or {}, actions or {}), server_class, _QuietHandler
+        )
     except OSError as error:
         raise AdminPortError(
             f"the admin port {host}:{port} cannot be opened: {error.strerror or error}",
@@ -128,11 +135,16 @@ class _QuietHandler(WSGIRequestHandler):
         return str(self.client_address[0])
 
 
-def _route(registry: CollectorRegistry, pages: Mapping[str, Page]) -> "WSGIApplication":
+def _route(registry: CollectorRegistry, pages: Mapping[str, Page], actions: Mapping[str, Action]) -> "WSGIApplication":
     exposition: WSGIApplication = make_wsgi_app(registry)
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        if path in actions:
+            if method != "POST":
+                return _answer(start_response, 405, b"only POST is answered here\n", ("Allow", "POST"))
+            status, done, content_type = perform(path, actions[path], environ)
+            return _answer(start_response, status, done, ("Content-Type", content_type))
         if method not in {"GET", "HEAD"}:
             return _answer(start_response, 405, b"only GET and HEAD are answered here\n", ("Allow", "GET, HEAD"))
         if path == "/metrics":
@@ -140,7 +152,7 @@ def _route(registry: CollectorRegistry, pages: Mapping[str, Page]) -> "WSGIAppli
             return body if method == "GET" else ()
         page = pages.get(path)
         if page is None:
-            known = "\n".join(["/metrics", *sorted(pages)])
+            known = "\n".join(["/metrics", *sorted(pages), *(f"POST {one}" for one in sorted(actions))])
             text = _answer(start_response, 200 if path == "/" else 404, f"{known}\n".encode())
         else:
             text = _answer_page(start_response, path, page)

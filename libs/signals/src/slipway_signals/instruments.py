@@ -197,21 +197,26 @@ class SupervisorMetrics:
 
     Args:
         slots: The supervisor's slots; no worker writes to them.
-        workers: Names of the supervised workers (not of their restarts).
+        workers: Names of the supervised workers (not of their restarts); a swap may bring further ones.
     """
 
-    def __init__(self, slots: Slots, *, workers: Iterable[str]) -> None:
+    def __init__(self, slots: Slots, *, workers: Iterable[str] = ()) -> None:
         self._slots = slots
-        self._restarts = {name: slots.counter(metrics.WORKER_RESTARTS, name) for name in workers}
-        self._looping = {name: slots.gauge(metrics.WORKER_CRASH_LOOP, name) for name in self._restarts}
+        for name in workers:
+            self.known(name)
+
+    def known(self, worker: str) -> None:
+        """Show a worker from now on, with nothing to tell."""
+        self._slots.counter(metrics.WORKER_RESTARTS, worker).inc(0)
+        self._slots.gauge(metrics.WORKER_CRASH_LOOP, worker).set(0.0)
 
     def restarted(self, worker: str) -> None:
         """`worker` is started again after it died unasked."""
-        self._restarts[worker].inc()
+        self._slots.counter(metrics.WORKER_RESTARTS, worker).inc()
 
     def crash_looping(self, worker: str, *, is_looping: bool) -> None:
         """Whether `worker` dies again and again."""
-        self._looping[worker].set(1.0 if is_looping else 0.0)
+        self._slots.gauge(metrics.WORKER_CRASH_LOOP, worker).set(1.0 if is_looping else 0.0)
 
     def states(self, counts: Mapping[str, int]) -> None:
         """How many workers are in each state. A state not named has none; pass every state of the closed set."""

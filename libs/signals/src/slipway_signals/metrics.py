@@ -35,6 +35,10 @@ REASON_OTHER: Final = "other"
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 PHASES: Final = frozenset({"decode", "compute", "encode"})
 PHASE_OTHER: Final = "other"
+REPLICA_STATES: Final = ("active", "standby")
+POOL_OTHER: Final = "other"
+"""The pool of an event after `POOLS_LIMIT` different ones were seen."""
+POOLS_LIMIT: Final = 64
 REASONS_LIMIT: Final = 16
 """Reasons come from our own code; the limit only holds against a mistake in it."""
 
@@ -107,6 +111,37 @@ RELEASES: Final = Metric(
     "slipway_batch_release_total", "counter", "Batches by what made them leave the queue.", ("model", "reason")
 )
 
+QUEUE_DEPTH: Final = Metric(
+    "slipway_queue_depth", "gauge", "Requests that wait for a replica of a runner pool.", ("model",)
+)
+COLD: Final = Metric(
+    "slipway_cold_requests_total",
+    "counter",
+    "Requests that came while no replica of their runner pool was ready, and waited for one.",
+    ("model",),
+)
+RETRIED: Final = Metric(
+    "slipway_pool_retries_total",
+    "counter",
+    "Requests that were given to a second replica because the first one died with them.",
+    ("model",),
+)
+QUARANTINED: Final = Metric(
+    "slipway_pool_quarantined_total",
+    "counter",
+    "Requests that were refused because they, or their equals, killed two replicas.",
+    ("model",),
+)
+REPLICAS: Final = Metric(
+    "slipway_pool_replicas", "gauge", "Replicas of a runner pool that are connected, by state.", ("pool", "state")
+)
+LOSSES: Final = Metric(
+    "slipway_pool_replica_losses_total",
+    "counter",
+    "Replicas of a runner pool that were lost, by reason: died, hung, memory.",
+    ("pool", "reason"),
+)
+
 MODEL_INFO: Final = Metric(
     "slipway_model_info", "gauge", "1 for each model that is loaded, with its digest.", ("model", "digest"), merge="max"
 )
@@ -155,6 +190,7 @@ DROPPED_VALUES: Final = "values"
 ALL: Final = (
     *(REQUEST_DURATION, ACTIVE_REQUESTS),
     *(INFERENCE_DURATION, BATCH_SIZE, INFERENCES, QUEUE_WAIT, ADMITTED, SHED, RELEASES),
+    *(QUEUE_DEPTH, COLD, RETRIED, QUARANTINED, REPLICAS, LOSSES),
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
     *(WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
     *(TELEMETRY_DROPPED, SLOTS_UNREADABLE),
