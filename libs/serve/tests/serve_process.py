@@ -36,13 +36,23 @@ class Served:
     """A running server; `stop` drains it."""
 
     def __init__(
-        self, targets: Sequence[Path | str], store: Path, flags: dict[str, object], *, reload: bool, env: dict[str, str]
+        self,
+        targets: Sequence[Path | str],
+        store: Path,
+        flags: dict[str, object],
+        *,
+        reload: bool,
+        env: dict[str, str],
+        prepare: str | None = None,
     ) -> None:
         options = {"targets": [str(t) for t in targets], "store": str(store), "flags": flags, "reload": reload}
-        self.log = store.parent / f"server-{time.monotonic_ns()}.log"
+        self.log = Path(str(targets[0])).parent / f"server-{time.monotonic_ns()}.log"
         self._out = self.log.open("wb")
+        command = [sys.executable, "-c", LAUNCH, json.dumps(options)]
+        if prepare is not None:  # in a mount namespace of its own
+            command = ["unshare", "-m", "sh", "-c", f'{prepare} && exec "$@"', "sh", *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, json.dumps(options)],
+            command,
             stdout=self._out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **env},
@@ -109,8 +119,9 @@ def serving(
     flags: dict[str, object] | None = None,
     reload: bool = False,
     env: dict[str, str] | None = None,
+    prepare: str | None = None,
 ) -> Iterator[Served]:
-    """A server for the length of a `with` block."""
+    """A server for the length of a `with` block; `prepare` is a shell command that changes what it sees mounted."""
     chosen: dict[str, object] = {"port": 0, "admin_port": 0, "drain_s": 0.2, **(flags or {})}
-    with Served(targets, store, chosen, reload=reload, env=env or {}) as served:
+    with Served(targets, store, chosen, reload=reload, env=env or {}, prepare=prepare) as served:
         yield served

@@ -90,8 +90,10 @@ def test_a_model_awaited_outside_a_request_says_so(minimal: Path) -> None:
         model(model.row(tenure_days=1.0, mean_charge=None)).send(None)
 
 
-def test_the_pool_lane_is_refused_until_it_exists(minimal: Path) -> None:
-    with pytest.raises(ConfigError, match="lane 'pool'"), local(loaded(minimal), folder=minimal, lane="pool"):
+def test_an_unknown_lane_is_refused(minimal: Path) -> None:
+    lane: Any = "elsewhere"
+
+    with pytest.raises(ConfigError, match="lane is 'elsewhere'"), local(loaded(minimal), folder=minimal, lane=lane):
         pass
 
 
@@ -108,7 +110,6 @@ def test_the_pool_lane_is_refused_until_it_exists(minimal: Path) -> None:
         (lambda s: s.endpoint("/p")(untyped), "expected \\(request: Type\\)"),
         (lambda s: s.endpoint("/p", produces="image/png")(typed), "expected a function that returns bytes"),
         (lambda s: s.model("a", Row, Row).compute(typed), "is async"),
-        (lambda s: s.stream("a"), "streaming models"),
         (lambda s: Service("Bad Name"), "service name 'Bad Name'"),
     ],
 )

@@ -16,7 +16,7 @@ from slipway_bundle.row_fields import DTYPES
 from slipway_bundle.schema import Datatype
 from slipway_serve.problems import Problem
 from slipway_serve.protocol import InferRequest
-from slipway_serve.tensors import InputReader, Wanted, write_outputs
+from slipway_serve.tensors import TensorReader, Wanted, given_tensors, write_outputs
 
 NUMBERS = [datatype for datatype in DTYPES if datatype != "BOOL"]
 
@@ -25,7 +25,7 @@ def read_back(spec: TensorSpec, array: NDArray[Any], *, is_binary: bool) -> NDAr
     """The array after writing it as an output and reading it as an input."""
     written, binary = write_outputs({spec.name: array}, [Wanted(spec, is_binary)])
     request = msgspec.json.decode(msgspec.json.encode({"inputs": written}), type=InferRequest)
-    arrays, rows = InputReader([spec], 1000).read(request, memoryview(b"".join(binary)))
+    arrays, rows = TensorReader([spec], 1000).read(given_tensors(request.inputs, memoryview(b"".join(binary))))
     assert rows == len(array)
     return arrays[spec.name]
 
@@ -80,11 +80,11 @@ def test_null_is_nan_in_a_nullable_tensor_and_refused_elsewhere() -> None:
     request = msgspec.json.decode(body, type=InferRequest)
     spec = TensorSpec(name="x", datatype="FP32", nullable=True)
 
-    arrays, _ = InputReader([spec], 10).read(request, memoryview(b""))
+    arrays, _ = TensorReader([spec], 10).read(given_tensors(request.inputs, memoryview(b"")))
 
     assert np.isnan(arrays["x"]).tolist() == [True, False]
     with pytest.raises(Problem, match=r"Expected `float`, got `null` at `\$\.inputs\[0\]\.data\[0\]`"):
-        InputReader([TensorSpec(name="x", datatype="FP32")], 10).read(request, memoryview(b""))
+        TensorReader([TensorSpec(name="x", datatype="FP32")], 10).read(given_tensors(request.inputs, memoryview(b"")))
 
 
 def test_a_claimed_size_costs_no_memory() -> None:
@@ -94,7 +94,7 @@ def test_a_claimed_size_costs_no_memory() -> None:
 
     tracemalloc.start()
     with pytest.raises(Problem):
-        InputReader([spec], 1000).read(request, memoryview(b""))
+        TensorReader([spec], 1000).read(given_tensors(request.inputs, memoryview(b"")))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -105,8 +105,8 @@ def test_binary_numbers_are_read_without_a_copy() -> None:
     body = np.arange(6, dtype="<f4").tobytes()
     claim = {"name": "x", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": 24}}
     request = msgspec.json.decode(msgspec.json.encode({"inputs": [claim]}), type=InferRequest)
-    reader = InputReader([TensorSpec(name="x", datatype="FP32", shape=(3,))], 10)
+    reader = TensorReader([TensorSpec(name="x", datatype="FP32", shape=(3,))], 10)
 
-    arrays, _ = reader.read(request, memoryview(body))
+    arrays, _ = reader.read(given_tensors(request.inputs, memoryview(body)))
 
     assert np.shares_memory(arrays["x"], np.frombuffer(body, dtype=np.uint8))

@@ -13,7 +13,7 @@ from slipway_serve.call import Call
 from slipway_serve.concurrency import gather
 from slipway_serve.local import local
 from slipway_serve.problems import Problem
-from slipway_serve.service import Endpoint, Model, Resource, Service, offload
+from slipway_serve.service import Endpoint, Model, Resource, Service, StreamModel, offload
 
 __all__ = [
     "F32",
@@ -29,6 +29,7 @@ __all__ = [
     "Resource",
     "Service",
     "Shape",
+    "StreamModel",
     "Weights",
     "gather",
     "local",

@@ -16,13 +16,14 @@ from litestar.types import Send as LitestarSend
 
 from slipway_bundle import ConfigError
 from slipway_serve.engine import Engine
+from slipway_serve.handlers import service_routes
 from slipway_serve.health import Livez, Readyz
 from slipway_serve.inference import Unpublished, inference_routes
 from slipway_serve.openapi import document_of
 from slipway_serve.pages import page_routes
 from slipway_serve.problems import Problem, body_of, problem_of
 from slipway_serve.protocol import protocol_body_of
-from slipway_serve.routes import EndpointHandler, Route, RowHandler, ServerState, problem_headers
+from slipway_serve.routes import Route, ServerState, problem_headers
 from slipway_serve.service import RESERVED, TAKEN
 
 PROBE_DEADLINE_S: Final = 5.0
@@ -87,21 +88,6 @@ def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = 
 def prefix_of(engine: Engine, engines: Sequence[Engine]) -> str:
     """Where a service's own paths begin: the root, or its name when there are several."""
     return "" if len(engines) == 1 else f"/{engine.service.name}"
-
-
-def service_routes(engine: Engine, server: ServerState, prefix: str) -> list[Route]:
-    """The paths that a service itself declares."""
-    config = engine.config
-    models = [
-        Route(prefix + model.path, RowHandler(engine, model), server, config.deadline_s(model.slo))
-        for model in engine.service.models.values()
-        if model.path is not None
-    ]
-    endpoints = [
-        Route(prefix + endpoint.path, EndpointHandler(engine, endpoint), server, config.deadline_s(endpoint.slo))
-        for endpoint in engine.service.endpoints.values()
-    ]
-    return [*models, *endpoints]
 
 
 def _mounted(route: Route) -> Any:  # Litestar's handler type is generic over the app

@@ -4,17 +4,41 @@ One context variable is set by the route and read by `Model.__call__`; nothing e
 `Call` is what a handler may ask for as its second argument.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from slipway_runtime.steps import Step, StepBook, StepLog
 from slipway_serve.problems import Problem
 
 if TYPE_CHECKING:
-    from slipway_serve.engine import Engine
+    from slipway_serve.concurrency import Offloader
+    from slipway_serve.lane import Lane
+    from slipway_serve.streams import StreamSource
 
 HeaderPairs = list[tuple[bytes, bytes]]
+
+
+class CallEngine(Protocol):
+    """What answering a request needs of the engine; `Engine` satisfies it."""
+
+    @property
+    def offloader(self) -> "Offloader":
+        """Threads for blocking work."""
+
+    def call(self, deadline: float, headers: HeaderPairs) -> "Call":
+        """Begin answering a request in this task."""
+
+    def lane(self, model: str, /) -> "Lane":
+        """Where the rows of a declared model go."""
+
+    def stream_lane(self, model: str, /) -> "StreamSource":
+        """Where the prompts of a declared stream model go."""
+
+    def resource(self, name: str, /) -> object:
+        """What the opener of a declared resource yielded."""
 
 
 class Call:
@@ -23,13 +47,17 @@ class Call:
     Not thread-safe; valid until the handler returns.
     """
 
-    __slots__ = ("_headers", "deadline", "engine")
+    __slots__ = ("_book", "_headers", "_log", "deadline", "engine", "produces")
 
-    def __init__(self, engine: "Engine", deadline: float, headers: HeaderPairs) -> None:
+    def __init__(self, engine: CallEngine, deadline: float, headers: HeaderPairs) -> None:
         self.engine = engine
         self.deadline = deadline
         """Point in time on `time.monotonic()`, in seconds, after which nobody waits for the answer."""
+        self.produces = ""
+        """Media type of the answer, where the endpoint offers several and the client has chosen."""
         self._headers = headers
+        self._book: StepBook | None = None
+        self._log: StepLog | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -39,6 +67,27 @@ class Call:
     def remaining_s(self) -> float:
         """Seconds left until the deadline; 0 when it has passed. Pass it as the timeout of what you call."""
         return max(0.0, self.deadline - time.monotonic())
+
+    def divide(self, book: StepBook) -> None:
+        """From now on the models that this request awaits get deadlines of their own, out of its endpoint's book."""
+        self._book = book
+        self._log = book.open(time.monotonic(), self.deadline)
+
+    def begin(self, model: str) -> Step:
+        """A model is about to be awaited; the step's `deadline` is what to queue its rows with."""
+        if self._log is None:
+            return Step(model, 0, None, 0.0, self.deadline)
+        return self._log.begin(model, asyncio.current_task(), time.monotonic())
+
+    def answered(self, step: Step) -> None:
+        """The model has answered."""
+        if self._log is not None:
+            step.answered = time.monotonic()
+
+    def end(self) -> None:
+        """The request was answered; its endpoint's book learns from it. Not called when it failed."""
+        if self._book is not None and self._log is not None and self._log.steps:
+            self._book.learn(self._log, time.monotonic())
 
 
 current_call: Final[ContextVar[Call | None]] = ContextVar("slipway_call", default=None)

@@ -6,7 +6,7 @@ Nothing here is hashed into a bundle: tuning never changes what is served. Every
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,8 +33,45 @@ BUILTIN_SLO: Final[Mapping[str, SloClass]] = {
 }
 
 
+class PoolConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.pools.NAME]`, or `pool = {…}` of one model: runner processes and where they run."""
+
+    device: Literal["cpu", "gpu", "auto"] = "cpu"
+    """`auto` is a GPU where there is one."""
+    replicas: Positive = 1
+    """Runner processes that work."""
+    standby: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Loaded and warm beside them, to take the place of one that dies at once."""
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Of a GPU, for each replica."""
+    memory_mb: Annotated[int, Meta(ge=0)] = 0
+    """Memory that one replica may use, of its GPU or of the host: reserved when it is placed. On the host a replica
+    beyond it is replaced between two batches, and killed a quarter beyond it. 0 = no ceiling."""
+    threads: Annotated[int, Meta(ge=0)] = 0
+    """Threads of the model's own library in one replica; 0 = the processors, divided."""
+    in_flight: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Batches handed to one replica at a time; 2 hides the way to it, and binds rows earlier."""
+    concurrency: Annotated[int, Meta(ge=0)] = 0
+    """Batches that run at once on the device, over all pools that share it; 0 = as many as replicas."""
+    max_age_s: Seconds = 0.0
+    """A replica older than this is replaced; 0 = never."""
+    hang_ms: Annotated[float, Meta(gt=0)] = 1_000.0
+    """A batch that takes longer than this, and than ten times its usual time, hangs: its replica is killed."""
+
+
 class ModelRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[runtime.models.NAME]`: placement and batching of one model."""
+
+    pool: PoolConfig | str | None = None
+    """Runner processes of its own, or the name of a pool in `[runtime.pools]`; None = in the API worker."""
+    remote: str | None = None
+    """`grpc://HOST:PORT/MODEL` or `http://…`: the model runs in another server (Open Inference Protocol v2)."""
+    calls: Annotated[int, Meta(ge=1, le=256)] = 4
+    """Batches under way at once to a remote model."""
+    streams: Annotated[int, Meta(ge=1, le=1_024)] = 8
+    """Streams of a stream model that are open at once in one API worker."""
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    """Share of a pool's replicas, or of a device, while several models wait for it."""
 
     batching: bool = True
     max_rows: Positive = 256
@@ -77,6 +114,11 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8002
     workers: Annotated[int, Meta(ge=1, le=512)] = 1
+    grpc: bool = False
+    """Answer the Open Inference Protocol over gRPC too."""
+    grpc_port: Port = 8001
+    slab_mb: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    """Shared memory of one process for rows and answers on their way; touched only as far as it is used."""
     drain_s: Seconds = 1.0
     """How long a stopping worker still takes requests, answering them with `Connection: close`."""
     stop_s: Seconds = 30.0
@@ -87,12 +129,21 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Serve `/`, `/docs` and `/openapi.json`."""
 
 
+class EndpointRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.endpoints."/PATH"]`: how an endpoint's deadline is divided."""
+
+    share: dict[str, Annotated[float, Meta(gt=0, le=1)]] = {}
+    """Model → its share of the request's deadline; learned when absent."""
+
+
 class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole `[runtime]` table."""
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     models: dict[str, ModelRuntime] = {}
+    pools: dict[str, PoolConfig] = {}
+    endpoints: dict[str, EndpointRuntime] = {}
     slo: dict[str, SloClass] = {}
     resources: dict[str, dict[str, object]] = {}
     """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""

@@ -7,24 +7,43 @@ the server wraps it, `local` wraps it for tests, runners will wrap it in their o
 import logging
 import time
 from contextlib import AsyncExitStack
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
+from msgspec import Struct
 
 from slipway_bundle import BundleView, ConfigError, ServiceLike
 from slipway_bundle.array_json import decode_array
+from slipway_runtime import Pool
+from slipway_runtime.dispatch.spec import PoolSpec
+from slipway_runtime.keyed_pool import KeyedPool
+from slipway_runtime.pool_client import PoolClient
 from slipway_serve.call import Call, current_call
 from slipway_serve.concurrency import Offloader
 from slipway_serve.config import ModelRuntime, RuntimeConfig
 from slipway_serve.examples import example_of
 from slipway_serve.lane import Lane, LaneObserver
-from slipway_serve.service import Resource, Service
+from slipway_serve.lanes import lane_here, lane_in_pool, lane_remote, stream_here
+from slipway_serve.options import PoolAccess
+from slipway_serve.pools import pools_of, spec_of
+from slipway_serve.service import Model, Resource, Service, StreamModel
+from slipway_serve.streams import StreamLane
 
 logger = logging.getLogger(__name__)
 
 OFFLOAD_THREADS: Final = 8
 OFFLOAD_BACKLOG: Final = 64
 PROOF_TIMEOUT_S: Final = 30.0
+MEBIBYTE: Final = 1024 * 1024
+
+
+class PoolMembership(NamedTuple):
+    """How an engine's process takes part in runner pools."""
+
+    access: PoolAccess
+    generation: int
+    name: str
+    """Of the process, for the dispatcher's words."""
 
 
 class EngineObserver(LaneObserver, Protocol):
@@ -42,9 +61,17 @@ class Engine:
         view: the bundle or folder that holds their weights.
         config: the decoded `[runtime]` table.
         observer: hears of loads, batches, refusals and failures.
+        membership: how runner pools are reached; None: what is placed in a pool runs in this process.
     """
 
-    def __init__(self, service: Service, view: BundleView, config: RuntimeConfig, observer: EngineObserver) -> None:
+    def __init__(
+        self,
+        service: Service,
+        view: BundleView,
+        config: RuntimeConfig,
+        observer: EngineObserver,
+        membership: PoolMembership | None = None,
+    ) -> None:
         self.service: Final = service
         self.view: Final = view
         self.config: Final = config
@@ -52,7 +79,10 @@ class Engine:
         self.is_ready = False
         self.is_draining = False
         self._observer = observer
+        self._membership = membership
+        self._client: PoolClient | None = None
         self._lanes: dict[str, Lane] = {}
+        self._streams: dict[str, StreamLane] = {}
         self._opened: dict[str, object] = {}
         self._stack = AsyncExitStack()
         self.examples: dict[str, Any] = {}
@@ -66,21 +96,32 @@ class Engine:
             SlipwayError: weights cannot be loaded, or a model cannot answer.
         """
         self._check_declared()
+        pooled = await self._join_pools()
         for name, model in self.service.models.items():
+            self._lanes[name] = self._make_lane(model, pooled.get(name))
+            self.examples[name] = example_builtins(self.view, model)
+        for name, stream in self.service.streams.items():
+            started = time.monotonic()
             runtime = self.config.models.get(name, ModelRuntime())
-            self._lanes[name] = Lane(model, self.view.models[name], runtime, self._observer)
-            self.examples[name] = self._example(name, model.row)
+            self._streams[name] = stream_here(stream, self.view.models[name], runtime, self._observer)
+            await self._streams[name].prove(example_row(self.view, stream), PROOF_TIMEOUT_S)
+            self._observer.model_loaded(name, self.view.digest or "", time.monotonic() - started)
         for name, resource in self.service.resources.items():
             self._opened[name] = await self._stack.enter_async_context(self._opener(name, resource))
         for name, lane in self._lanes.items():
             started = time.monotonic()
             await self._prove(name)
-            self._observer.model_loaded(name, self.view.digest or "", lane.load_s + time.monotonic() - started)
+            if lane.load_s is not None:
+                self._observer.model_loaded(name, self.view.digest or "", lane.load_s + time.monotonic() - started)
         self.is_ready = True
 
     def lane(self, model: str) -> Lane:
         """The lane of a declared model."""
         return self._lanes[model]
+
+    def stream_lane(self, model: str) -> StreamLane:
+        """The source of a declared stream model."""
+        return self._streams[model]
 
     def resource(self, name: str) -> object:
         """What the opener of a declared resource yielded."""
@@ -96,6 +137,8 @@ class Engine:
         """Refuse new rows, finish those in the queues; blocks up to `timeout_s`."""
         self.is_draining = True
         deadline = time.monotonic() + timeout_s
+        for stream in self._streams.values():
+            await stream.drain(max(0.0, deadline - time.monotonic()))
         for lane in self._lanes.values():
             await lane.pool.drain(max(0.0, deadline - time.monotonic()))
 
@@ -108,25 +151,54 @@ class Engine:
             self.offloader.close()
             for lane in self._lanes.values():
                 await lane.pool.drain(0.0)
+                lane.close()
+            for stream in self._streams.values():
+                await stream.drain(0.0)
+            if self._client is not None:
+                await self._client.close()
+
+    async def _join_pools(self) -> dict[str, PoolSpec]:
+        """Connect to the dispatcher when a model is in a pool: model → its pool."""
+        membership = self._membership
+        planned = pools_of(self.config, self.view.name, self.service.models)
+        if membership is None or not planned:
+            return {}
+        devices = membership.access.devices
+        specs = [spec_of(pool, self.config, membership.generation, devices.get(pool.label, "")) for pool in planned]
+        self._client = PoolClient(
+            membership.access.path,
+            name=membership.name,
+            pools=specs,
+            slab_bytes=self.config.server.slab_mb * MEBIBYTE,
+        )
+        await self._client.connect(self.config.server.start_s)
+        return {model.name: spec for spec in specs for model in spec.models}
+
+    def _make_lane(self, model: Model[Any, Any], pool: PoolSpec | None) -> Lane:
+        runtime = self.config.models.get(model.name, ModelRuntime())
+        if runtime.remote is not None:
+            return lane_remote(model, self.view.models[model.name], runtime, self._observer)
+        if pool is not None and self._client is not None:
+            return lane_in_pool(model, self.view.models[model.name], runtime, self._observer, self._client, pool)
+        return lane_here(model, self.view, runtime, self._observer)
 
     def _check_declared(self) -> None:
-        declared, present = set(self.service.models), set(self.view.models)
+        declared, present = {*self.service.models, *self.service.streams}, set(self.view.models)
         if declared != present:
             raise ConfigError(
                 f"service {self.service.name!r} and slipway.toml do not name the same models: "
                 f"declared {sorted(declared)}, [bundle.models] has {sorted(present)}",
                 hint="the name given to `service.model(...)` is the key in slipway.toml",
             )
+        streamed = set(self.config.publish) & set(self.service.streams)
+        if streamed:
+            raise ConfigError(f"`runtime.publish` names {min(streamed)!r}: the inference protocol has no streams")
         unknown = {**self.config.models, **dict.fromkeys(self.config.publish)}.keys() - declared
         if unknown:
             raise ConfigError(f"[runtime] names model {min(unknown)!r}, expected one of {sorted(declared)}")
         unused = self.config.resources.keys() - self.service.resources.keys()
         if unused:
             raise ConfigError(f"[runtime.resources] has {min(unused)!r}, which the service does not declare")
-
-    def _example(self, name: str, row: type[Any]) -> object:
-        golden = next((golden for golden in self.view.golden if golden.model == name), None)
-        return example_of(row) if golden is None else msgspec.json.decode(golden.input)
 
     def _opener(self, name: str, resource: Resource[Any]) -> Any:  # a context manager of the user's own type
         if resource.settings is None:
@@ -141,8 +213,28 @@ class Engine:
         """Warm the lane up, and answer one row through the whole of it: readiness is this, not a constant."""
         lane = self._lanes[name]
         row = msgspec.convert(self.examples[name], self.service.models[name].row, dec_hook=decode_array)
-        await lane.pool.warm(lane.inputs.pack(row))
-        await lane.one(row, time.monotonic() + PROOF_TIMEOUT_S)
+        key, payload = lane.inputs.pack_keyed(row)
+        timeout_s = PROOF_TIMEOUT_S
+        match lane.pool:
+            case Pool():
+                await lane.pool.warm(cast("bytes", payload))
+            case KeyedPool():
+                await lane.pool.warm(payload, key=key)
+            case _:  # runners warm themselves up; the first of them may still be loading
+                timeout_s = self.config.server.start_s
+        await lane.one(row, time.monotonic() + timeout_s)
+
+
+def example_builtins(view: BundleView, model: Model[Any, Any] | StreamModel[Any, Any]) -> object:
+    """One row of a model as JSON builtins: the first golden example, or one made from the schema."""
+    golden = next((golden for golden in view.golden if golden.model == model.name), None)
+    return example_of(model.row) if golden is None else msgspec.json.decode(golden.input)
+
+
+def example_row(view: BundleView, model: Model[Any, Any] | StreamModel[Any, Any]) -> Struct:
+    """The same as a row of the model."""
+    row: Struct = msgspec.convert(example_builtins(view, model), model.row, dec_hook=decode_array)
+    return row
 
 
 def service_of(candidate: ServiceLike) -> Service:

@@ -8,16 +8,14 @@ Errors carry an `error` member (protocol.py).
 
 import importlib.metadata
 import re
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from slipway_bundle import ConfigError, RowError, TensorSpec
+from slipway_bundle import ConfigError, TensorSpec
 from slipway_bundle.view import UNBUILT
-from slipway_serve.config import LimitsConfig
 from slipway_serve.engine import Engine
 from slipway_serve.problems import Problem
 from slipway_serve.protocol import (
@@ -28,7 +26,7 @@ from slipway_serve.protocol import (
     InferResponse,
     ModelMetadata,
     ModelReady,
-    OutputParameters,
+    RequestParameters,
     ServerLive,
     ServerMetadata,
     ServerReady,
@@ -37,7 +35,8 @@ from slipway_serve.protocol import (
 )
 from slipway_serve.routes import TIMEOUT_HEADER, Asked, Handler, Reply, Route, ServerState
 from slipway_serve.service import Model
-from slipway_serve.tensors import InputReader, Wanted, refusal, shown, write_outputs
+from slipway_serve.tensor_model import TensorModel
+from slipway_serve.tensors import given_tensors, shown, write_outputs
 
 ANY_VERSION: Final = "1"
 MODEL_PATH: Final = re.compile(r"/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?(/.*)?")
@@ -90,7 +89,7 @@ class ReadyModel:
 
 
 class Unpublished:
-    """What to say about paths under `/v2/models` that no route serves. Litestar's raw handlers take no parameters."""
+    """What to say about models and versions that are not there."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         published = published_models(engines)
@@ -98,15 +97,25 @@ class Unpublished:
         self._inner = {name for engine in engines for name in engine.service.models} - set(published)
 
     def problem(self, path: str) -> Problem | None:
-        """A 404 that names the models, or the version, that are there; None when neither is what is wrong."""
+        """A 404 about a path under `/v2/models` that no route serves; None when model and version are there.
+
+        Litestar's raw handlers take no parameters, so the path is looked at here.
+        """
         found = MODEL_PATH.fullmatch(path)
-        if found is None:
-            return None
-        name, version = found["name"][:200], found["version"]
+        return None if found is None else self.problem_with(found["name"], found["version"])
+
+    def problem_with(self, name: str, version: str | None) -> Problem | None:
+        """A 404 that names the models, or the version, that are there; None when both are what they should be.
+
+        Args:
+            name: of the model.
+            version: None: whichever there is.
+        """
         if name not in self._versions:
             expected = shown(self._versions) if self._versions else "none at all"
             hint = "an inner model is published by naming it in `[runtime] publish`" if name in self._inner else None
-            return Problem(404, "model_unknown", f"no model {name!r} is published, expected {expected}", hint=hint)
+            detail = f"no model {name[:200]!r} is published, expected {expected}"
+            return Problem(404, "model_unknown", detail, hint=hint)
         if version is None or version in {self._versions[name], ANY_VERSION}:
             return None
         detail = f"model {name!r} has no version {version[:200]!r}, expected {self._versions[name]!r}"
@@ -116,14 +125,8 @@ class Unpublished:
 class Infer:
     """`POST /v2/models/{name}/infer`: tensors in, tensors out, through the model's queue like every other row."""
 
-    def __init__(self, engine: Engine, model: Model[Any, Any], limits: LimitsConfig) -> None:
-        self._lane = engine.lane(model.name)
-        self._name = model.name
-        self._version = version_of(engine)
-        self._limits = limits
-        self._reader = InputReader(self._lane.input_specs, limits.rows)
-        self._ranks = {spec.name: len(spec.shape) for spec in self._lane.input_specs}
-        self._outputs = {spec.name: spec for spec in self._lane.output_specs}
+    def __init__(self, model: TensorModel) -> None:
+        self._model = model
 
     async def __call__(self, asked: Asked) -> Reply:
         """Decode, queue, wait, encode.
@@ -132,65 +135,20 @@ class Infer:
             Problem: 400, the request is not one of this model.
             RowError: a value breaks the schema; `path` says which.
         """
+        model = self._model
         request, binary = _split(asked)
-        wanted = self._wanted(request)
-        arrays, rows = self._reader.read(request, binary)
-        try:
-            answer = await self._lane.batch(arrays, rows, self._deadline(request, asked))
-        except RowError as error:
-            raise self._located(error, request) from error
-        outputs, data = write_outputs(answer, wanted)
+        parameters = request.parameters or RequestParameters()
+        wanted = model.wanted(request.outputs, is_binary=parameters.binary_data_output)
+        tensors = given_tensors(request.inputs, binary)
+        deadline = model.deadline(parameters.timeout, asked.deadline, is_asked=TIMEOUT_HEADER in asked.headers)
+        outputs, data = write_outputs(await model.infer(tensors, deadline), wanted)
         content = _encode(
-            InferResponse(model_name=self._name, model_version=self._version, outputs=outputs, id=request.id)
+            InferResponse(model_name=model.name, model_version=model.version, outputs=outputs, id=request.id)
         )
         if not data:
             return Reply(content)
         length = (HEADER_LENGTH, b"%d" % len(content))
         return Reply(b"".join([content, *data]), (OCTETS, length))
-
-    def _wanted(self, request: InferRequest) -> list[Wanted]:
-        """The outputs to answer, in their order."""
-        default = request.parameters is not None and request.parameters.binary_data_output
-        if not request.outputs:
-            return [Wanted(spec, default) for spec in self._outputs.values()]
-        wanted: dict[str, Wanted] = {}
-        for index, output in enumerate(request.outputs):
-            path = f"$.outputs[{index}]"
-            spec = self._outputs.get(output.name)
-            if spec is None:
-                raise refusal("tensor_unknown", f"{path}.name", repr(output.name[:200]), shown(self._outputs))
-            if output.name in wanted:
-                raise refusal("tensor_doubled", f"{path}.name", f"{output.name!r} a second time", "each output once")
-            parameters = output.parameters or OutputParameters()
-            if parameters.classification is not None:
-                raise _not_served(f"{path}.parameters.classification", "classification")
-            if parameters.shared_memory_region is not None:
-                raise _not_served(f"{path}.parameters.shared_memory_region", "system_shared_memory")
-            binary = default if parameters.binary_data is None else parameters.binary_data
-            wanted[output.name] = Wanted(spec, binary)
-        return list(wanted.values())
-
-    def _deadline(self, request: InferRequest, asked: Asked) -> float:
-        """The earlier of our header and the protocol's `timeout`; the deadline class when neither is given."""
-        timeout_us = None if request.parameters is None else request.parameters.timeout
-        if timeout_us is None:
-            return asked.deadline
-        if timeout_us <= 0:
-            raise refusal("timeout_invalid", "$.parameters.timeout", f"{timeout_us}", "microseconds > 0")
-        asked_s = min(timeout_us / 1_000_000, self._limits.deadline_ms / 1_000)
-        deadline = time.monotonic() + asked_s
-        return min(deadline, asked.deadline) if TIMEOUT_HEADER in asked.headers else deadline
-
-    def _located(self, error: RowError, request: InferRequest) -> RowError | Problem:
-        """A bad value of an input, with its path in the request instead of in the row."""
-        for index, given in enumerate(request.inputs):
-            row_path = f"$.{given.name}"
-            rank = 1 + self._ranks[given.name]
-            if error.path.startswith(row_path) and re.fullmatch(rf"(\[\d+\]){{{rank}}}", error.path[len(row_path) :]):
-                path = f"$.inputs[{index}].data{error.path[len(row_path) :]}"
-                detail = error.message.replace(f"`{error.path}`", f"`{path}`", 1)
-                return Problem(422, error.code, detail, path=path, hint=error.hint)
-        return error
 
 
 def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Route]:
@@ -213,9 +171,9 @@ def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Rou
         get("/v2/health/ready", Ready(engines, server)),
     ]
     for name, (engine, model) in published_models(engines).items():
-        deadline_s = engine.config.deadline_s(model.slo)
         described, ready = Fixed(metadata_of(engine, model)), ReadyModel(engine, name, server)
-        infer = Infer(engine, model, server.limits)
+        answering = TensorModel(engine, model, version_of(engine), server.limits)
+        infer, deadline_s = Infer(answering), answering.deadline_s
         versions = sorted({f"/versions/{version_of(engine)}", f"/versions/{ANY_VERSION}"})
         for base in (f"/v2/models/{name}{version}" for version in ("", *versions)):
             routes += [get(base, described), get(f"{base}/ready", ready), post(f"{base}/infer", infer, deadline_s)]
@@ -280,13 +238,3 @@ def _split(asked: Asked) -> tuple[InferRequest, memoryview]:
         detail = f"{HEADER_LENGTH.decode()} is {got!r}, expected 0 to {len(body)}, the length of the body"
         raise Problem(400, "header_length", detail)
     return _decode(body[:length]), memoryview(body)[length:]
-
-
-def _not_served(path: str, extension: str) -> Problem:
-    return Problem(
-        400,
-        "extension_unknown",
-        f"`{path}` asks for the extension `{extension}`, which is not served",
-        path=path,
-        hint=f"served extensions: {', '.join(EXTENSIONS)}",
-    )

@@ -1,37 +1,25 @@
-"""One model, loaded: row codecs around the weights, and the pool that batches them.
+"""One model as its callers see it: rows in, answers out, through a pool that batches them.
 
-`Lane` is the only place where rows, payloads and arrays meet. It knows no HTTP. Where the weights run (here, in a
-runner process, at a remote server) is the pool's business; a lane's callers see no difference.
+`Lane` is the only place where rows, payloads and arrays meet. It knows no HTTP and no weights. Where the weights run
+(in this process, in a runner, at a remote server) is the pool's business; a lane's callers see no difference.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 from msgspec import Struct
 
-from slipway_bundle import (
-    Arrays,
-    LoadedModel,
-    ModelLike,
-    RowCodec,
-    RowError,
-    SlipwayError,
-    TensorSpec,
-    Weights,
-    adapter_for,
-    predict,
-)
-from slipway_bundle.description import codecs
-from slipway_bundle.weights import WeightsError, WeightsFormatError, bind_outputs
-from slipway_runtime import Answer, Limits, Observer, Pool
-from slipway_serve.config import ModelRuntime
+from slipway_bundle import Arrays, RowCodec, RowError, SlipwayError, TensorSpec
+from slipway_bundle.columns import decode_columns
+from slipway_runtime import Answer, Limits, Observer
+from slipway_runtime.tally import DrainReport
 
 if TYPE_CHECKING:
     import asyncio
+
+Payload: TypeAlias = bytes | memoryview
 
 
 class LaneObserver(Observer, Protocol):
@@ -41,10 +29,23 @@ class LaneObserver(Observer, Protocol):
         """Rows were refused because they do not fit the model's schema."""
 
 
-class ComputeError(SlipwayError):
-    """A `compute` function or the weights gave arrays that do not fit the answer's schema."""
+class LanePool(Protocol):
+    """What batches a lane's rows: `Pool`, `KeyedPool`, `PooledLane`, `ConcurrentPool`."""
 
-    code = "compute_invalid"
+    @property
+    def limits(self) -> Limits:
+        """Bounds of the pool."""
+
+    def submit_nowait(self, payload: bytes, rows: int, deadline: float) -> "asyncio.Future[Answer]":
+        """Admit packed rows; a pool of a keyed model takes their key as the fourth argument."""
+
+    async def drain(self, timeout_s: float) -> DrainReport:
+        """Refuse what comes, finish what waits."""
+
+
+_SubmitKeyed: TypeAlias = "Callable[[Payload, int, float, bytes], asyncio.Future[Answer]]"
+_Part: TypeAlias = tuple[Payload, int, bytes]
+"""Packed rows, how many, and their key."""
 
 
 class AnswerError(SlipwayError):
@@ -79,44 +80,37 @@ class Outputs:
 
 
 class Lane:
-    """Rows in, answers out, for one model in this process.
+    """Rows in, answers out, for one model.
 
     Args:
-        model: the declaration, `slipway_serve.Model`.
-        loaded: its weights' file and configuration, out of a bundle or folder.
-        runtime: its `[runtime.models.NAME]` table.
-        observer: hears of batches, refusals and failures.
+        name: the model's.
+        inputs: packs its rows.
+        outputs: makes its answers.
+        pool: batches and computes.
+        observer: hears of rows that were refused.
+        load_s: seconds that loading the weights took, if they are in this process.
+        close: lets go of what the pool computes with.
     """
 
-    def __init__(self, model: ModelLike, loaded: LoadedModel, runtime: ModelRuntime, observer: LaneObserver) -> None:
-        started = time.monotonic()
+    def __init__(
+        self,
+        name: str,
+        inputs: RowCodec[Any],
+        outputs: RowCodec[Any],
+        pool: LanePool,
+        observer: LaneObserver,
+        load_s: float | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name: Final = name
+        self.inputs: Final = inputs
+        self.outputs: Final = outputs
+        self.pool: Final = pool
+        self.load_s: Final = load_s
+        """None: the weights are elsewhere."""
+        self.close: Final = close
         self._observer = observer
-        self.name: Final = model.name
-        inputs, outputs = codecs(model, loaded.config.format)
-        self.inputs: Final[RowCodec[Any]] = inputs
-        self.outputs: Final[RowCodec[Any]] = outputs
-        specs = inputs.specs if model.function is None else ()
-        try:
-            weights = adapter_for(loaded.config.format).load(loaded.file, loaded.config, specs, threads=runtime.threads)
-        except (WeightsError, WeightsFormatError) as error:
-            raise type(error)(f"model {model.name!r} cannot be loaded: {error.message}", hint=error.hint) from error
-        fields = [spec.name for spec in outputs.specs]
-        self._compute: Final[Callable[[Weights, Arrays], Arrays]] = model.function or partial(
-            _default, bind_outputs(loaded.config.outputs, weights.outputs, fields)
-        )
-        self._weights: Final[Weights] = weights
-        self.load_s: Final = time.monotonic() - started
-        self.pool: Final = Pool(
-            model.name,
-            self.compute,
-            limits=Limits(
-                max_rows=runtime.max_rows if runtime.batching else 1,
-                max_queued_rows=runtime.queue_rows,
-                gather_s=runtime.gather_ms / 1_000 if runtime.batching else 0.0,
-                inline_s=runtime.inline_ms / 1_000,
-            ),
-            observer=observer,
-        )
+        self._submit_keyed = cast("_SubmitKeyed", pool.submit_nowait)
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
@@ -128,31 +122,39 @@ class Lane:
         """The model's output tensors, without the batch axis."""
         return self.outputs.specs
 
-    def compute(self, payloads: Sequence[bytes], rows: int) -> Outputs:
-        """One batch; called by the pool, on the loop or in its thread."""
-        batch = self.inputs.batch(payloads)
-        arrays = self._compute(self._weights, batch)
-        self._check(arrays, rows)
-        return Outputs(arrays, self.outputs)
+    def submit(self, payload: Payload, rows: int, deadline: float, key: bytes) -> "asyncio.Future[Answer]":
+        """Queue packed rows of one key."""
+        if self.inputs.is_keyed:
+            return self._submit_keyed(payload, rows, deadline, key)
+        return self.pool.submit_nowait(cast("bytes", payload), rows, deadline)
 
     async def one(self, row: Struct, deadline: float) -> Struct:
         """The answer to one row; see `Model.__call__` for what it raises."""
         with self._counting(1):
             self.inputs.check(row)
-            payload = self.inputs.pack(row)
-        answer = await self.pool.submit_nowait(payload, 1, deadline)
+            key, payload = self.inputs.pack_keyed(row)
+        answer = await self.submit(payload, 1, deadline, key)
         return outputs_of(answer).row(answer.start)
 
     async def many(self, rows: Sequence[Struct], deadline: float) -> list[Struct]:
-        """The answers to many rows, in order; all wait in the queue at once, in tickets of at most a batch."""
+        """The answers to many rows, in order; all wait in the queue at once, in tickets of one key."""
         with self._counting(len(rows)):
             for row in rows:
                 self.inputs.check(row)
-            payloads = [self.inputs.pack(row) for row in rows]
+            packed = [self.inputs.pack_keyed(row) for row in rows]
+        places: dict[bytes, list[int]] = {}
+        for place, (key, _) in enumerate(packed):
+            places.setdefault(key, []).append(place)
         size = self.pool.limits.max_rows
-        chunks = [payloads[start : start + size] for start in range(0, len(payloads), size)]
-        answers = await self._answers([(b"".join(chunk), len(chunk)) for chunk in chunks], deadline)
-        return [outputs_of(answer).row(index) for answer in answers for index in range(answer.start, answer.stop)]
+        chunks = [
+            (key, found[start : start + size]) for key, found in places.items() for start in range(0, len(found), size)
+        ]
+        parts = [(_joined([packed[place][1] for place in chunk]), len(chunk), key) for key, chunk in chunks]
+        answered: list[Struct | None] = [None] * len(rows)
+        for answer, (_, chunk) in zip(await self._answers(parts, deadline), chunks, strict=True):
+            for index, place in enumerate(chunk, start=answer.start):
+                answered[place] = outputs_of(answer).row(index)
+        return cast("list[Struct]", answered)
 
     async def batch(self, arrays: Arrays, rows: int, deadline: float) -> Arrays:
         """Columns in, columns out: what the Open Inference Protocol carries.
@@ -163,13 +165,16 @@ class Lane:
         """
         size = self.pool.limits.max_rows
         with self._counting(rows):
-            parts = [(self.inputs.pack_arrays(arrays), rows)]  # as a whole first, so that an error names its own row
+            key, payload = self.inputs.pack_arrays_keyed(arrays)  # as a whole first: an error names its own row
+            parts: list[_Part] = [(payload, rows, key)]
         if rows > size:
-            cuts = [(start, min(start + size, rows)) for start in range(0, rows, size)]
-            parts = [
-                (self.inputs.pack_arrays({name: array[start:stop] for name, array in arrays.items()}), stop - start)
-                for start, stop in cuts
-            ]
+            parts = []
+            for start in range(0, rows, size):
+                stop = min(start + size, rows)
+                key, payload = self.inputs.pack_arrays_keyed(
+                    {name: array[start:stop] for name, array in arrays.items()}
+                )
+                parts.append((payload, stop - start, key))
         answers = await self._answers(parts, deadline)
         for answer in answers:
             for index in range(answer.start, answer.stop):
@@ -191,31 +196,25 @@ class Lane:
             self.count_invalid(rows)
             raise
 
-    async def _answers(self, parts: Sequence[tuple[bytes, int]], deadline: float) -> list[Answer]:
+    async def _answers(self, parts: Sequence[_Part], deadline: float) -> list[Answer]:
         """All parts wait in the queue at once; when one is refused or fails, the others are taken out again."""
         tickets: list[asyncio.Future[Answer]] = []
         try:
-            for payload, rows in parts:
-                tickets.append(self.pool.submit_nowait(payload, rows, deadline))
+            for payload, rows, key in parts:
+                tickets.append(self.submit(payload, rows, deadline, key))
             return [await ticket for ticket in tickets]
         finally:
             for ticket in tickets:
                 ticket.cancel()
 
-    def _check(self, arrays: Arrays, rows: int) -> None:
-        for spec in self.outputs.specs:
-            array = arrays.get(spec.name)
-            if array is None:
-                raise ComputeError(
-                    f"model {self.name!r} answered without {spec.name!r}, got {sorted(arrays)}",
-                    hint="`compute` returns one array per field of the answer",
-                )
-            if len(array) != rows:
-                raise ComputeError(f"model {self.name!r} answered {len(array)} rows of {spec.name!r}, expected {rows}")
 
+def outputs_from(codec: RowCodec[Any]) -> Callable[[bytes], Outputs]:
+    """Makes the outputs of a batch that was computed in another process out of its bytes (`Computation.encode`)."""
 
-def _default(bound: Mapping[str, str], weights: Weights, batch: Arrays) -> Arrays:
-    return predict(weights, bound, batch)
+    def decode(data: bytes) -> Outputs:
+        return Outputs(decode_columns(data), codec)
+
+    return decode
 
 
 def outputs_of(answer: Answer) -> Outputs:
@@ -224,3 +223,7 @@ def outputs_of(answer: Answer) -> Outputs:
     if not isinstance(result, Outputs):
         raise TypeError(f"this is a bug in slipway: a lane answered {type(result)!r}")
     return result
+
+
+def _joined(payloads: Sequence[Payload]) -> Payload:
+    return payloads[0] if len(payloads) == 1 else b"".join(payloads)

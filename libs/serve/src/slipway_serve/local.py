@@ -7,7 +7,7 @@ because constructing a Struct checks nothing.
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -18,12 +18,12 @@ from slipway_bundle import ConfigError, open_folder
 from slipway_runtime import SilentObserver
 from slipway_serve.config import load_runtime
 from slipway_serve.engine import Engine
-from slipway_serve.service import Endpoint, Model, Service
+from slipway_serve.local_pools import pooled, running_pools, unplaced
+from slipway_serve.service import Declared, Endpoint, Model, Service, StreamEndpoint, StreamModel
 
 TIMEOUT_S: Final = 30.0
 
 Request = TypeVar("Request")
-Response = TypeVar("Response")
 Row = TypeVar("Row", bound=Struct)
 Answer = TypeVar("Answer", bound=Struct)
 
@@ -46,8 +46,8 @@ class Local:
         self._runner = runner
         self._timeout_s = timeout_s
 
-    def call(self, target: "Endpoint[Any, Response] | Model[Any, Any]", request: Any) -> Any:
-        """What a client would get from this endpoint or model for `request`; blocks for at most the timeout.
+    def call(self, target: Declared, request: Any) -> Any:
+        """What a client would get from this target, of a stream all items; blocks for at most the timeout.
 
         Raises:
             msgspec.ValidationError: the request breaks its own type's constraints.
@@ -59,10 +59,15 @@ class Local:
         """The model's answers to many rows, batched."""
         return self._runner.run(self._answers(model, rows))
 
-    async def _answer(self, target: "Endpoint[Any, Any] | Model[Any, Any]", request: object) -> object:
-        self._engine.call(time.monotonic() + self._timeout_s, [])
-        if isinstance(target, Endpoint):  # what a client would have sent; a model's lane re-validates by itself
+    async def _answer(self, target: Declared, request: object) -> object:
+        call = self._engine.call(time.monotonic() + self._timeout_s, [])
+        if isinstance(target, Endpoint):
+            call.produces = target.produces[0]
+        if isinstance(target, Endpoint | StreamEndpoint):  # as a client would have sent it; lanes re-validate
             request = msgspec.json.decode(msgspec.json.encode(request), type=target.takes)
+        if isinstance(target, StreamModel | StreamEndpoint):
+            async with asyncio.timeout(self._timeout_s):
+                return [item async for item in target(request)]
         return await target(request)
 
     async def _answers(self, model: "Model[Row, Answer]", rows: list[Row]) -> list[Answer]:
@@ -83,18 +88,26 @@ def local(
     Args:
         service: the declarations, imported by the test.
         folder: where its `slipway.toml` is.
-        lane: where models run; `pool` arrives with runner pools.
+        lane: where models run: in this process, or each in runner processes, whatever `[runtime]` says.
         timeout_s: deadline of each call, in seconds.
 
     Raises:
-        ConfigError: lane `pool` is asked for, or the configuration is wrong.
+        ConfigError: the configuration is wrong, or there is no such lane.
+        LocalPoolError: a runner cannot start.
     """
-    if lane != "in_process":
-        raise ConfigError(f"lane {lane!r} is not there yet, expected 'in_process'")
+    if lane not in {"in_process", "pool"}:
+        raise ConfigError(f"lane is {lane!r}, expected 'in_process' or 'pool'")
     view = open_folder(folder)
     config, _ = load_runtime(view.runtime, {}, {})
-    with asyncio.Runner() as runner:
-        engine = Engine(service, view, config, Unobserved())
+    with ExitStack() as opened:
+        membership = None
+        if lane == "pool":
+            config = pooled(config, service.models)
+            membership = opened.enter_context(running_pools(folder, view, config))
+        else:
+            config = unplaced(config)
+        runner = opened.enter_context(asyncio.Runner())
+        engine = Engine(service, view, config, Unobserved(), membership)
         try:
             runner.run(engine.start())
             yield Local(engine, runner, timeout_s)

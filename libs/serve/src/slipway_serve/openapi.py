@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
@@ -18,12 +18,12 @@ from slipway_serve.engine import Engine
 from slipway_serve.examples import ExampleError, example_of
 from slipway_serve.health import Readiness
 from slipway_serve.inference import published_models, version_of
+from slipway_serve.openapi_bodies import answer_content, request_content
 from slipway_serve.problems import TITLES, ProblemBody
 from slipway_serve.schemas import JsonSchema, components_of
-from slipway_serve.service import Endpoint, Model
+from slipway_serve.service import Declared, Model, StreamModel, types_of
 
 Json = dict[str, Any]
-Declared: TypeAlias = Model[Any, Any] | Endpoint[Any, Any]
 
 TIMEOUT: Final = {"$ref": "#/components/parameters/TimeoutMs"}
 PROBLEMS: Final = (400, 413, 415, 422, 500, 503, 504)
@@ -49,14 +49,16 @@ SHARED_KINDS: Final[tuple[Any, ...]] = (
 def document_of(engines: Sequence[Engine]) -> dict[str, object]:
     """The document as JSON builtins; pure, costs some milliseconds, made once at start-up."""
     operations = [(engine, declared) for engine in engines for declared in declared_of(engine)]
-    kinds = [kind for _, declared in operations for kind in _contract(declared)]
+    kinds = [kind for _, declared in operations for kind in types_of(declared)]
     schemas, components = components_of([*kinds, *SHARED_KINDS])
     shared = dict(zip(SHARED_KINDS, schemas[len(kinds) :], strict=True))
     paths: dict[str, Json] = {}
     for index, (engine, declared) in enumerate(operations):
         prefix = "" if len(engines) == 1 else f"/{engine.service.name}"
         path = f"{prefix}{declared.path}"
-        paths[path] = {"post": _operation(engine, declared, path, *schemas[2 * index : 2 * index + 2])}
+        takes, gives = schemas[2 * index : 2 * index + 2]
+        content = request_content(declared, takes, components, request_example(engine, declared))
+        paths[path] = {"post": _operation(engine, declared, path, content, gives)}
     _name_operations(paths)
     paths |= _probes(shared)
     paths |= _protocol(engines, shared)
@@ -87,8 +89,7 @@ def document_of(engines: Sequence[Engine]) -> dict[str, object]:
 
 def declared_of(engine: Engine) -> list[Declared]:
     """What a service serves under paths of its own, in declaration order."""
-    models = [model for model in engine.service.models.values() if model.path is not None]
-    return [*models, *engine.service.endpoints.values()]
+    return engine.service.declared
 
 
 def words_of(engine: Engine) -> str:
@@ -102,41 +103,33 @@ def request_example(engine: Engine, declared: Declared) -> Any:  # JSON builtins
     if isinstance(declared, Model):
         return engine.examples.get(declared.name)
     try:
-        return example_of(declared.takes)
+        return example_of(types_of(declared)[0])
     except ExampleError:
         return None
 
 
-def _contract(declared: Declared) -> tuple[Any, Any]:
-    return (declared.row, declared.answer) if isinstance(declared, Model) else (declared.takes, declared.gives)
-
-
-def _operation(engine: Engine, declared: Declared, path: str, takes: JsonSchema, gives: JsonSchema) -> Json:
+def _operation(engine: Engine, declared: Declared, path: str, content: Json, gives: JsonSchema) -> Json:
     """One `POST` of a service; its name is given when all paths are known."""
     summary, description = _words(declared)
-    body: Json = {"schema": takes}
-    if (example := request_example(engine, declared)) is not None:
-        body["example"] = example
-    produces = declared.produces if isinstance(declared, Endpoint) else "application/json"
-    answer: Json = {"schema": gives if produces == "application/json" else {"type": "string", "format": "binary"}}
-    if isinstance(declared, Model) and (output := _golden_answer(engine, declared)) is not None:
-        answer["example"] = output
+    golden = _golden_answer(engine, declared) if isinstance(declared, Model) else None
+    answer = {"description": "The answer", "content": answer_content(declared, gives, golden)}
     return {
         "operationId": path,
         "tags": [engine.service.name],
         "summary": summary,
         **({"description": description} if description else {}),
         "parameters": [TIMEOUT],
-        "requestBody": {"required": True, "content": {"application/json": body}},
-        "responses": {"200": {"description": "The answer", "content": {produces: answer}}, **_problems()},
+        "requestBody": {"required": True, "content": content},
+        "responses": {"200": answer, **_problems()},
     }
 
 
 def _words(declared: Declared) -> tuple[str, str]:
     """Summary and description: an endpoint's docstring; of a model what it maps, and its row's docstring."""
-    if isinstance(declared, Model):
+    if isinstance(declared, Model | StreamModel):
         words = inspect.getdoc(declared.row) if "__doc__" in vars(declared.row) else None
-        return f"{declared.row.__name__} to {declared.answer.__name__}, by model {declared.name!r}", words or ""
+        gives = f"{'a stream of ' if isinstance(declared, StreamModel) else ''}{declared.answer.__name__}"
+        return f"{declared.row.__name__} to {gives}, by model {declared.name!r}", words or ""
     words = inspect.cleandoc(declared.__doc__ or "")
     summary, _, description = words.partition("\n\n")
     return " ".join(summary.split()) or declared.name, description.strip()

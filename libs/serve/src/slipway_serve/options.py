@@ -1,13 +1,23 @@
-"""What a supervisor tells its API workers: one value that crosses the process border as JSON."""
+"""What a supervisor tells the processes it starts: one value each, which crosses the process border as JSON."""
 
 from msgspec import Struct
 
 from slipway_serve.config import LimitsConfig, RuntimeConfig, ServerConfig
 
 
-class WorkerOptions(Struct, frozen=True, kw_only=True):
-    """What the supervisor tells a worker; crosses the process border as JSON."""
+class PoolAccess(Struct, frozen=True, kw_only=True):
+    """How a process reaches the dispatcher, and which pools share a device."""
 
+    path: str
+    """Of the dispatcher's Unix socket."""
+    devices: dict[str, str] = {}
+    """Label of a pool → the device that all its replicas share with other pools."""
+
+
+class WorkerOptions(Struct, frozen=True, kw_only=True):
+    """An API worker's."""
+
+    name: str = "api"
     targets: tuple[str, ...]
     """Bundles (references into the store) or service folders."""
     runtimes: tuple[RuntimeConfig, ...]
@@ -16,4 +26,32 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     server: ServerConfig
     limits: LimitsConfig
     listen_fds: tuple[int, ...]
+    grpc_port: int | None = None
+    """None: no gRPC."""
+    pools: PoolAccess | None = None
+    """None: no model runs in a runner."""
     slipway_version: str
+
+
+class RunnerOptions(Struct, frozen=True, kw_only=True):
+    """A runner's."""
+
+    name: str
+    target: str
+    runtime: RuntimeConfig
+    store: str
+    pool: str
+    """Its name in the configuration."""
+    pools: PoolAccess
+    threads: int
+    device: str
+    """`cpu` or `cuda`."""
+    cpus: tuple[int, ...] | None = None
+    """Processors to stay on; None = all."""
+    slipway_version: str
+
+
+class DispatcherOptions(Struct, frozen=True, kw_only=True):
+    """The dispatcher's."""
+
+    listen_fd: int

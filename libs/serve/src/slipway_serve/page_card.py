@@ -10,16 +10,15 @@ from slipway_bundle import TensorSpec
 from slipway_serve.engine import Engine
 from slipway_serve.inference import published_models
 from slipway_serve.openapi import declared_of, request_example, words_of
-from slipway_serve.page_fields import shown
-from slipway_serve.page_form import form_of
+from slipway_serve.page_fields import shown, size_words
+from slipway_serve.page_form import file_request, form_of
 from slipway_serve.page_markup import Child, Html, el, prose, table
 from slipway_serve.schemas import field_docs
-from slipway_serve.service import Model
+from slipway_serve.service import Declared, Model
 
 SHORT: Final = 12
 """Digits of a digest that a person compares."""
 PROTOCOL_PAGE: Final = "https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol"
-UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 def header(current: str, name: str) -> Html:
@@ -106,32 +105,48 @@ def _short(digest: str) -> str:
 
 
 def _tries(engine: Engine, document: dict[str, Any], prefix: str) -> Html:
-    """One form for each path of the service."""
-    declared = declared_of(engine)
-    sections: list[Child] = []
-    for index, item in enumerate(declared):
-        path = f"{prefix}{item.path}"
-        summary = document["paths"][path]["post"]["summary"]
-        is_first = index == 0
-        words = None
-        if is_first and isinstance(item, Model):
-            source = "the first golden example" if engine.view.golden else "an example made from the schema"
-            words = f"Filled in with {source}. Send it, or change it first."
-        elif request_example(engine, item) is None:
-            words = "There is no example of this request; write one."
-        sections.append(
-            el(
-                "section",
-                el("h2", "Try it" if len(declared) == 1 else f"Try {path}"),
-                el("p", summary, class_="quiet") if len(declared) > 1 else None,
-                el("p", words, class_="quiet") if words else None,
-                form_of(document, path, is_first=is_first),
-                class_="panel",
-            )
-        )
+    """One form for each path of the service; paths that take the same file share one."""
+    groups: dict[object, list[Declared]] = {}
+    for declared in declared_of(engine):
+        path = f"{prefix}{declared.path}"
+        groups.setdefault(file_request(document, path) or path, []).append(declared)
+    sections: list[Child] = [
+        _try(engine, document, prefix, members, is_first=index == 0, is_alone=len(groups) == 1)
+        for index, members in enumerate(groups.values())
+    ]
     if not sections:
         sections.append(el("section", el("p", "This service has no path of its own."), class_="panel"))
     return el("div", sections, class_="tries")
+
+
+def _try(
+    engine: Engine,
+    document: dict[str, Any],
+    prefix: str,
+    members: Sequence[Declared],
+    *,
+    is_first: bool,
+    is_alone: bool,
+) -> Html:
+    paths = [f"{prefix}{declared.path}" for declared in members]
+    words = None
+    if is_first and isinstance(members[0], Model):
+        source = "the first golden example" if engine.view.golden else "an example made from the schema"
+        words = f"Filled in with {source}. Send it, or change it first."
+    elif request_example(engine, members[0]) is None and file_request(document, paths[0]) is None:
+        words = "There is no example of this request; write one."
+    about = [(path, document["paths"][path]["post"]["summary"]) for path in paths]
+    return el(
+        "section",
+        el("h2", "Try it" if is_alone else f"Try {' and '.join(paths)}"),
+        el("p", about[0][1], class_="quiet") if len(paths) == 1 and not is_alone else None,
+        el("dl", [el("div", el("dt", el("code", path)), el("dd", summary)) for path, summary in about], class_="paths")
+        if len(paths) > 1
+        else None,
+        el("p", words, class_="quiet") if words else None,
+        form_of(document, paths, is_first=is_first),
+        class_="panel",
+    )
 
 
 def _facts(engine: Engine) -> Html:
@@ -149,16 +164,16 @@ def _facts(engine: Engine) -> Html:
         rows.append(("Created", view.created))
     for name, model in view.models.items():
         label = "Weights" if len(view.models) == 1 else f"Weights of {name}"
-        rows.append((label, f"{model.config.format}, {_size(model.file.size)}"))
+        rows.append((label, f"{model.config.format}, {size_words(model.file.size)}"))
     if manifest is not None:
         if manifest.source is not None:
             changed = ", changed since" if manifest.source.dirty else ""
             rows.append(("Source", [el("code", manifest.source.commit[:SHORT]), changed]))
         rows += [(words, ", ".join(values)) for words, values in _listed(manifest.owners, manifest.licenses) if values]
         rows += [(name.capitalize(), value) for name, value in manifest.labels.items()]
-    datasets = (*lineage.datasets, *lineage.trained_from) if lineage is not None else ()
-    for dataset in datasets:
-        rows.append(("Trained on", [el("span", dataset.uri, class_="break"), _digest(dataset.digest)]))
+    origins = (("Trained on", lineage.datasets), ("Made from", lineage.trained_from)) if lineage is not None else ()
+    for words, datasets in origins:
+        rows += [(words, [el("span", one.uri, class_="break"), _digest(one.digest)]) for one in datasets]
     metrics = lineage.metrics if lineage is not None else {}
     figures = [el("div", el("dt", name.replace("_", " ")), el("dd", shown(value))) for name, value in metrics.items()]
     return el(
@@ -188,15 +203,6 @@ def _digest(digest: str) -> Html:
     )
 
 
-def _size(size: int) -> str:
-    value = float(size)
-    for unit in UNITS[:-1]:
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} {UNITS[-1]}"
-
-
 def _tensors(engine: Engine, model: Model[Any, Any]) -> Html:
     """What goes in and what comes out, with the names of the protocol."""
     lane = engine.lane(model.name)
@@ -220,7 +226,15 @@ def _table(caption: str, specs: Sequence[TensorSpec], docs: dict[str, str]) -> H
 
 
 def _dimensions(spec: TensorSpec) -> str:
-    return f" [{', '.join('free' if size == -1 else str(size) for size in spec.shape)}]" if spec.shape else ""
+    """` [3, 32 to 1888, boxes]`: a size, the first and last of the sizes that rows are padded to, or a free one."""
+    if not spec.shape:
+        return ""
+    buckets, free = spec.buckets or ((),) * len(spec.shape), spec.free or ("",) * len(spec.shape)
+    sizes = [
+        str(size) if size != -1 else f"{padded[0]} to {padded[-1]}" if padded else name or "free"
+        for size, padded, name in zip(spec.shape, buckets, free, strict=True)
+    ]
+    return f" [{', '.join(sizes)}]"
 
 
 def _allowed(spec: TensorSpec) -> str:

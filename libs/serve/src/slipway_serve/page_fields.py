@@ -15,6 +15,7 @@ Kind = Literal["number", "integer", "boolean", "text", "choice", "bytes", "json"
 
 MAX_DEPTH: Final = 4
 BOUNDS: Final = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 LENGTHS: Final = (
     ("minLength", "length {} or more"),
     ("maxLength", "length {} at most"),
@@ -122,7 +123,7 @@ def _kind(schema: JsonSchema) -> Kind:
         case "boolean":
             return "boolean"
         case "string":
-            return "bytes" if schema.get("contentEncoding") == "base64" else "text"
+            return "bytes" if schema.get("contentEncoding") == "base64" or schema.get("format") == "binary" else "text"
     return "json"
 
 
@@ -131,9 +132,11 @@ def _type(schema: JsonSchema) -> str:
         return " or ".join(dict.fromkeys(_type(choice) for choice in schema["anyOf"]))
     if schema.get("contentEncoding") == "base64":
         return "base64 text"
+    if schema.get("format") == "binary":
+        return "file"
     kind = schema.get("type")
     if kind == "array":
-        return f"list of {_type(schema.get('items') or {})}"
+        return f"list of {_type(schema.get('items') or next(iter(schema.get('prefixItems', ())), {}))}"
     if isinstance(kind, str):
         return "text" if kind == "string" else kind
     return schema["$ref"].rpartition("/")[2] if "$ref" in schema else "anything"
@@ -148,6 +151,10 @@ def _limits(schema: JsonSchema) -> Iterator[str]:
     for key, sign in BOUNDS:
         if key in schema and not (key in {"minimum", "maximum"} and None not in {low, high}):
             yield f"{sign} {shown(schema[key])}"
+    if schema.get("format") == "binary":
+        if "maxLength" in schema:
+            yield f"at most {size_words(schema['maxLength'])}"
+        return
     if schema.get("minItems") is not None and schema.get("minItems") == schema.get("maxItems"):
         yield f"exactly {schema['minItems']} items"
         return
@@ -159,6 +166,15 @@ def _limits(schema: JsonSchema) -> Iterator[str]:
 def _choices(values: Sequence[object]) -> str:
     listed = ", ".join(map(str, values[:8]))
     return f"{listed}, and {len(values) - 8} more" if len(values) > 8 else listed
+
+
+def size_words(size: float) -> str:
+    """Bytes for a person: `10 MB`."""
+    for unit in UNITS[:-1]:
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} {UNITS[-1]}"
 
 
 def shown(value: object) -> str:

@@ -71,7 +71,7 @@ def page(title: str, *, styles: Iterable[str], scripts: Iterable[str], body: Ite
     Args:
         title: of the window.
         styles: addresses of style sheets.
-        scripts: addresses of scripts; they run when the document is there.
+        scripts: addresses of modules; they run when the document is there.
         body: of the document.
         about: its description, one sentence.
     """
@@ -84,7 +84,7 @@ def page(title: str, *, styles: Iterable[str], scripts: Iterable[str], body: Ite
         el("title", title),
         el("link", rel="icon", href="data:,"),
         [el("link", rel="stylesheet", href=style) for style in styles],
-        [el("script", src=script, defer=True) for script in scripts],
+        [el("script", src=script, type="module") for script in scripts],
     )
     return ("<!doctype html>" + el("html", head, el("body", *body), lang="en")).encode()
 

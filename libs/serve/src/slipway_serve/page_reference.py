@@ -12,6 +12,7 @@ from slipway_serve.page_fields import fields_of
 from slipway_serve.page_markup import Child, Html, el, path_words, prose, table
 
 Document = dict[str, Any]
+FORM_TYPE: Final = "multipart/form-data"
 METHODS: Final = ("get", "post")
 
 
@@ -119,7 +120,32 @@ def _request(document: Document, path: str, operation: Document) -> Child:
     content = body["content"]["application/json"]
     return [
         _fields("Request", document, content["schema"]),
+        _files(document, path, body["content"]),
         _example(f"curl -s $HOST{path} \\\n  -H 'content-type: application/json' \\\n  -d ", content.get("example")),
+    ]
+
+
+def _files(document: Document, path: str, content: Document) -> Child:
+    """How a file is sent, where the path takes one."""
+    if FORM_TYPE not in content:
+        return None
+    fields = fields_of(content[FORM_TYPE]["schema"], document["components"]["schemas"])
+    parts = " ".join(
+        f"-F {field.name}={'@FILE' if field.schema.get('format') == 'binary' else '…'}"
+        for field in fields
+        if field.is_required
+    )
+    commands = [f"curl -s $HOST{path} {parts}"]
+    if bare := [media_type for media_type in content if media_type not in {FORM_TYPE, "application/json"}]:
+        commands.append(f"curl -s $HOST{path} -H 'content-type: {bare[0]}' --data-binary @FILE")
+    return [
+        el(
+            "p",
+            "A file goes as a form, as the bare body, or in JSON as base64:"
+            if bare
+            else "A file goes as a form, or in JSON as base64:",
+        ),
+        [el("pre", el("code", command), tabindex="0", class_="wrap") for command in commands],
     ]
 
 
@@ -140,13 +166,15 @@ def _responses(document: Document, operation: Document) -> Child:
         if "$ref" in given:
             response = document["components"]["responses"][given["$ref"].rpartition("/")[2]]
         media_type, content = next(iter(response["content"].items()))
+        media_types = list(response["content"])
         if status == "200" and "json" in media_type:
             answers.append(_fields("Answer", document, content["schema"]))
             if "example" in content:
                 text = msgspec.json.format(msgspec.json.encode(content["example"]), indent=2).decode()
                 answers.append(el("pre", el("code", text), tabindex="0"))
         elif status == "200":
-            answers.append(el("p", "Answers with ", el("code", media_type), "."))
+            named = [[el("code", name), ", or " if name != media_types[-1] else "."] for name in media_types]
+            answers.append(el("p", "Answers with ", named))
         else:
             problems.append(el("li", el("code", status, class_="status"), response["description"]))
     return [

@@ -19,7 +19,13 @@ from slipway_serve.page_reference import reference_of
 from slipway_serve.routes import Asked, Reply, Route, ServerState
 
 PAGE_DEADLINE_S: Final = 5.0
-ASSETS: Final = (("pages.css", b"text/css; charset=utf-8"), ("try.js", b"text/javascript; charset=utf-8"))
+SCRIPT: Final = b"text/javascript; charset=utf-8"
+ASSETS: Final = (
+    ("pages.css", b"text/css; charset=utf-8"),
+    ("try.js", SCRIPT),
+    ("answer.js", SCRIPT),
+    ("elements.js", SCRIPT),
+)
 POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

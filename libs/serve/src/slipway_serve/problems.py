@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from slipway_bundle import HostError, IntegrityError, RowError, SlipwayError, UsageError
 from slipway_runtime import DeadlineExceeded, ModelFailed, Refused
+from slipway_runtime.errors import Quarantined, RaisedInRunner
+from slipway_serve.upstream_errors import UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
 
 MEDIA_TYPE: Final = b"application/problem+json"
 
@@ -35,6 +37,7 @@ TITLES: Final[Mapping[int, str]] = {
     499: "Client closed request",
     500: "Internal server error",
     501: "Not implemented",
+    502: "Bad gateway",
     503: "Service unavailable",
     504: "Deadline exceeded",
 }
@@ -147,11 +150,31 @@ def problem_of(error: BaseException) -> Problem:  # noqa: PLR0911  # one table, 
             return Problem(500, error.code, "the model gave an answer that breaks its own schema")
         case ModelFailed(cause=RowError() as cause):
             return problem_of(cause)
+        case UpstreamTimeout() | UpstreamUnavailable() | UpstreamFailed() | Quarantined():
+            return _problem_elsewhere(error)
+        case ModelFailed(cause=SlipwayError(code="remote_unavailable" | "remote_failed") as cause):
+            return _problem_elsewhere(cause)
+        case ModelFailed(cause=RaisedInRunner(type_name="RowError") as cause):
+            return Problem(422, RowError.code, str(cause))
         case ModelFailed():
             return Problem(500, "model_failed", "the model raised an error on this input")
         case UsageError() | IntegrityError() | HostError():
             return Problem(500, error.code, "the service is misconfigured; its log has the reason")
     return Problem(500, "internal", "an unexpected error; the server's log has it under the `instance` below")
+
+
+def _problem_elsewhere(error: SlipwayError) -> Problem:
+    """What went wrong in another process. Not in the error's own words: they may name hosts."""
+    match error:
+        case Quarantined():
+            return Problem(500, error.code, "this input ended two processes of the model: it is not tried again")
+        case UpstreamTimeout():
+            return Problem(504, error.code, "a service that this one asks did not answer in time")
+        case UpstreamUnavailable(retry_after_s=float(wait_s)) | UpstreamFailed(retry_after_s=float(wait_s)):
+            return Problem(503, error.code, "a service that this one asks does not work", retry_after_s=wait_s)
+        case SlipwayError(code="remote_unavailable"):
+            return Problem(503, error.code, "the server that computes this model cannot be reached", retry_after_s=1.0)
+    return Problem(502, error.code, "a server that this one asks gave no usable answer")
 
 
 def _split_path(message: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """The words of the Open Inference Protocol v2 over REST: requests, responses, metadata and errors as Structs.
 
-Names and JSON only: tensors.py turns data into arrays, inference.py answers. Unknown members are accepted, as the
-protocol asks of servers; members that would change where data is (shared memory) or what is answered (classification)
-are known here so that they can be refused instead of being ignored. Sources: KServe `inference_rest.md`; Triton
-`extension_binary_data.md` and `extension_schedule_policy.md`.
+Names and JSON only: tensors.py reads tensors, inference.py answers; gRPC has messages of its own (oip). Unknown members
+are accepted, as the protocol asks of servers; members that would change where data is (shared memory) or what is
+answered (classification) are known here so that they can be refused instead of being ignored. Sources: KServe
+`inference_rest.md`; Triton `extension_binary_data.md` and `extension_schedule_policy.md`.
 """
 
 from typing import Final
@@ -155,5 +155,11 @@ _encoder = msgspec.json.Encoder()
 def protocol_body_of(problem: Problem, *, instance: str | None = None) -> bytes:
     """The problem as JSON bytes, with the `error` member that the protocol's clients read."""
     body = problem_body(problem, instance=instance)
-    sentence = body.detail if body.path is None or body.path in body.detail else f"{body.detail}, at {body.path}"
-    return _encoder.encode(ProtocolProblem(**msgspec.structs.asdict(body), error=sentence))
+    return _encoder.encode(ProtocolProblem(**msgspec.structs.asdict(body), error=sentence_of(problem)))
+
+
+def sentence_of(problem: Problem) -> str:
+    """What happened and where, for clients that show one sentence."""
+    if problem.path is None or problem.path in problem.detail:
+        return problem.detail
+    return f"{problem.detail}, at {problem.path}"

@@ -1,8 +1,8 @@
 """The way of one request: read the body, fix the deadline, answer, measure. Nothing is decided here about batching.
 
 `Route` is a raw ASGI handler: one per served path, built once. What differs between a model's rows, an endpoint, the
-inference protocol and a page is only the `Handler` inside. Every exit is measured, and every error leaves as a problem
-(problems.py).
+inference protocol and a page is only the `Handler` inside (handlers of what a service declares: handlers.py). Every
+exit is measured once, a stream at its end, and every error leaves as a problem (problems.py).
 """
 
 import asyncio
@@ -13,15 +13,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-import msgspec
-
-from slipway_bundle import RowError
-from slipway_bundle.array_json import decode_array, encode_array
 from slipway_serve.config import LimitsConfig
-from slipway_serve.engine import Engine
-from slipway_serve.lane import outputs_of
 from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
-from slipway_serve.service import Endpoint, Model
+from slipway_serve.stream_reply import ClientStalledError, StreamReply
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +28,7 @@ TIMEOUT_HEADER: Final = b"x-slipway-timeout-ms"
 JSON: Final = (b"content-type", b"application/json")
 CLOSE: Final = (b"connection", b"close")
 NO_PARAMS: Final[Mapping[str, str]] = {}
+HANG_UP_S: Final = 1.0
 CONNECTION: Final = "slipway.connection"
 """Scope key under which our HTTP protocol puts itself (connections.py)."""
 
@@ -73,6 +68,8 @@ class Reply(NamedTuple):
     content: bytes
     headers: tuple[tuple[bytes, bytes], ...] = (JSON,)
     status: int = 200
+    stream: StreamReply | None = None
+    """Instead of the content: items that have begun to come."""
 
 
 class Handler(Protocol):
@@ -110,7 +107,8 @@ class Route:
         server: whose drain state, limits and metrics apply.
         deadline_s: length of the deadline when the client names none.
         method: `POST`, or `GET` (which answers `HEAD` too).
-        accepts: media types of the body, without parameters; empty = any. `b""` stands for a request that names none.
+        accepts: media types of the body, without parameters; empty = any. `b""` stands for a request that names none,
+            `image/*` for every image.
         problem_bytes: how an error is written; the inference protocol adds a member.
     """
 
@@ -150,13 +148,17 @@ class Route:
             deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
             reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS)))
             status = reply.status
-            await self._send(send, status, reply.content, reply.headers)
+            if reply.stream is None:
+                await self._send(send, status, reply.content, reply.headers)
+            else:
+                status = await reply.stream.deliver(send, self._headers(reply.headers))
+        except ClientStalledError:
+            status = 499
+            await _hang_up(connection)
         except asyncio.CancelledError:
             status = 499
-            task = asyncio.current_task()
-            if connection is None or not connection.is_lost or task is None:
+            if not _is_left(connection):
                 raise
-            task.uncancel()  # we are the top of the task, and the canceller was this request's own lost connection
         except Exception as error:  # noqa: BLE001  # the top of the request's task: everything becomes an answer
             problem = problem_of(error)
             status = problem.status
@@ -194,7 +196,7 @@ class Route:
 
     def _check_media_type(self, media_type: bytes) -> None:
         essence = media_type.split(b";", 1)[0].strip().lower()
-        if essence not in self._accepts:
+        if essence not in self._accepts and essence.split(b"/", 1)[0] + b"/*" not in self._accepts:
             expected = " or ".join(sorted(kind.decode() for kind in self._accepts if kind))
             raise Problem(415, "media_type", f"content-type is {essence.decode('latin-1')!r}, expected {expected}")
 
@@ -210,11 +212,13 @@ class Route:
         return min(asked_ms, self._limits.deadline_ms) / 1_000
 
     async def _send(self, send: Send, status: int, content: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-        sent = [*headers, (b"content-length", b"%d" % len(content))]
-        if self._server.is_draining:
-            sent.append(CLOSE)
+        sent = self._headers(headers)
+        sent.append((b"content-length", b"%d" % len(content)))
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": content})
+
+    def _headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+        return [*headers, CLOSE] if self._server.is_draining else [*headers]
 
     async def _send_problem(self, send: Send, problem: Problem, error: Exception) -> None:
         if problem.status == 499:
@@ -232,55 +236,6 @@ class Route:
             raise Problem(405, "method_not_allowed", detail, headers=((b"allow", allowed.encode()),))
 
 
-class RowHandler:
-    """Rows of one model, straight into its queue. This is the hot path: no user code, no task, one future."""
-
-    def __init__(self, engine: Engine, model: Model[Any, Any]) -> None:
-        lane = engine.lane(model.name)
-        self.decode = msgspec.json.Decoder(model.row, dec_hook=decode_array).decode
-        self.encode = msgspec.json.Encoder(enc_hook=encode_array).encode
-        self._pack = lane.inputs.pack
-        self._submit = lane.pool.submit_nowait
-        self._count_invalid = lane.count_invalid
-
-    async def __call__(self, asked: Asked) -> Reply:
-        """Decode, queue, wait, encode."""
-        try:
-            payload = self._pack(self.decode(asked.body))
-        except (msgspec.ValidationError, RowError):
-            self._count_invalid(1)
-            raise
-        answer = await self._submit(payload, 1, asked.deadline)
-        return Reply(self.encode(outputs_of(answer).row(answer.start)))
-
-
-class EndpointHandler:
-    """One user coroutine: request in, response out, in this process."""
-
-    def __init__(self, engine: Engine, endpoint: Endpoint[Any, Any]) -> None:
-        self._engine = engine
-        self._endpoint = endpoint
-        self._decode = msgspec.json.Decoder(endpoint.takes, dec_hook=decode_array).decode
-        self._encode = msgspec.json.Encoder(enc_hook=encode_array).encode
-        self._headers = ((b"content-type", endpoint.produces.encode()),)
-        self._is_json = endpoint.produces == "application/json"
-
-    async def __call__(self, asked: Asked) -> Reply:
-        """Decode, run the handler under its deadline, encode.
-
-        Raises:
-            Problem: 504, when the handler is still running at the deadline; it is cancelled.
-        """
-        request = self._decode(asked.body)
-        self._engine.call(asked.deadline, list(asked.headers.items()))
-        try:
-            async with asyncio.timeout(max(0.0, asked.deadline - time.monotonic())):
-                response = await self._endpoint(request)
-        except TimeoutError as error:
-            raise Problem(504, "deadline_exceeded", f"{self._endpoint.path} was not done by its deadline") from error
-        return Reply(self._encode(response) if self._is_json else response, self._headers)
-
-
 def problem_headers(problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
     """Headers of a problem's response, without its length."""
     headers = [(b"content-type", MEDIA_TYPE), *problem.headers]
@@ -289,6 +244,27 @@ def problem_headers(problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
     if problem.status in {408, 413}:
         headers.append(CLOSE)
     return tuple(headers)
+
+
+def _is_left(connection: Any) -> bool:  # our own HTTP protocol (connections.py), which imports this module
+    """Whether this task was cancelled because its own client left; if so the cancellation ends here, at its top."""
+    task = asyncio.current_task()
+    if connection is None or not connection.is_lost or task is None:
+        return False
+    task.uncancel()
+    return True
+
+
+async def _hang_up(connection: Any) -> None:
+    """Let go of a client that does not read: an orderly close would wait until it has taken what is buffered."""
+    if connection is None:
+        return
+    connection.transport.abort()
+    try:
+        await asyncio.sleep(HANG_UP_S)  # ended by the loss of the connection, which cancels this task
+    except asyncio.CancelledError:
+        if not _is_left(connection):
+            raise
 
 
 def _too_large(size: int, limit: int) -> Problem:

@@ -105,9 +105,10 @@ def _improve(struct: type[Struct], component: JsonSchema) -> None:
 
 def _nested(spec: TensorSpec) -> JsonSchema:
     schema: JsonSchema = {"type": NUMBERS.get(spec.datatype, "integer")}
-    for size in reversed(spec.shape):
-        sizes = {} if size == -1 else {"minItems": size, "maxItems": size}
-        schema = {"type": "array", "items": schema, **sizes}
+    buckets = spec.buckets or ((),) * len(spec.shape)
+    for size, padded in zip(reversed(spec.shape), reversed(buckets), strict=True):
+        sizes = {"minItems": 1, "maxItems": padded[-1]} if padded else {"minItems": size, "maxItems": size}
+        schema = {"type": "array", "items": schema, **({} if size == -1 and not padded else sizes)}
     return schema
 
 

@@ -6,10 +6,8 @@ This process imports no model, no service and no web framework: it stays small, 
 """
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -17,20 +15,21 @@ import msgspec
 from msgspec import Struct
 
 from slipway_bundle import BundleView, Store, UsageError, open_any
+from slipway_runtime.inventory import read_inventory
 from slipway_runtime.listeners import Listener, listen_tcp, listen_unix
-from slipway_runtime.supervision import SupervisorEvent, SupervisorLimits, WorkerSpec, WorkerState
+from slipway_runtime.supervision import SupervisorEvent, SupervisorLimits, WorkerState
 from slipway_runtime.supervisor import Supervisor
 from slipway_serve.config import RuntimeConfig, ServerConfig, Setting, load_runtime
-from slipway_serve.options import WorkerOptions
+from slipway_serve.oip.ports import reserve_port
 from slipway_serve.reload import Watcher
+from slipway_serve.swap import Swapper
+from slipway_serve.tree import API, Service, Tree
 from slipway_signals import Slots, SupervisorMetrics
 from slipway_signals.admin import Admin, start_admin
 from slipway_signals.collector import MergedCollector, make_registry
 
 Say = Callable[[str], None]
 JSON: Final = "application/json"
-ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""N workers whose libraries each take all cores would fight; `[runtime.models]` and the environment can say more."""
 DRAIN_MARGIN_S: Final = 5.0
 """How much longer than a worker's own drain the supervisor waits before it kills."""
 
@@ -44,6 +43,11 @@ class Plan(Struct, frozen=True):
     runtimes: tuple[RuntimeConfig, ...]
     settings: tuple[Setting, ...]
     """Server and limit settings with their origins, for `--print-config`."""
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The targets, each with what it is and how it runs."""
+        return tuple(map(Service, self.targets, self.views, self.runtimes))
 
     @property
     def server(self) -> ServerConfig:
@@ -115,16 +119,29 @@ def serve(
 def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: bool, say: Say) -> int:
     """Open, start, supervise, close."""
     server = planned.server
-    listener = listen_unix(Path(server.uds)) if server.uds is not None else listen_tcp(server.host, server.port)
-    watcher: Watcher | None = None
-    admin: Admin | None = None
-    try:
+    inventory = read_inventory(allowed_devices=environment.get("CUDA_VISIBLE_DEVICES"))
+    with ExitStack() as opened:
+        listener = listen_unix(Path(server.uds)) if server.uds is not None else listen_tcp(server.host, server.port)
+        opened.callback(listener.close)
+        grpc_port: int | None = None
+        if server.grpc:
+            reserved = reserve_port(server.host, server.grpc_port)
+            opened.callback(reserved.close)
+            grpc_port = reserved.port
+        tree = Tree(
+            store=store,
+            environment=environment,
+            server=server,
+            listener=listener,
+            grpc_port=grpc_port,
+            inventory=inventory,
+        )
+        opened.callback(tree.close)
+        specs = tree.specs(planned.services)
         collector = MergedCollector()
-        names = [f"api-{index}" for index in range(server.workers)]
-        metrics = _supervisor_metrics(collector, names)
-        events = _Events(metrics, listener, say)
+        events = _Events(_supervisor_metrics(collector), listener, say)
         supervisor = Supervisor(
-            [_worker(name, planned, store, environment, listener) for name in names],
+            specs,
             on_event=events,
             limits=SupervisorLimits(
                 start_timeout_s=server.start_s, drain_timeout_s=server.drain_s + server.stop_s + DRAIN_MARGIN_S
@@ -132,17 +149,26 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
             slots=collector,
         )
         events.supervisor = supervisor
-        admin = start_admin(make_registry(collector), server.admin_port, server.admin_host, pages=_pages(supervisor))
-        events.greeting = _greeting(planned, listener, admin)
+        swapper = Swapper(supervisor, tree, planned.services, store, environment)
+        opened.callback(swapper.close)
+        events.listeners.append(swapper.on_event)
+        admin = start_admin(
+            make_registry(collector),
+            server.admin_port,
+            server.admin_host,
+            pages={**_pages(supervisor), "/debug/rollout": swapper.page},
+            actions={"/swap": swapper.swap},
+        )
+        opened.callback(admin.close)
+        events.greeting = _greeting(planned, listener, admin, grpc_port)
+        for warning in (*inventory.warnings, *tree.placed(planned.services).warnings):
+            say(f"warning: {warning}")
         if reload:
             folders = [Path(target) for target in planned.targets if Path(target).is_dir()]
             watcher = Watcher(folders, lambda _: supervisor.reload())
             watcher.start()
+            opened.callback(watcher.close)
         return supervisor.run()
-    finally:
-        for part in (watcher, admin, listener):
-            if part is not None:
-                part.close()
 
 
 class _Events:
@@ -154,17 +180,22 @@ class _Events:
         self._say = say
         self.greeting: list[str] = []
         self.supervisor: Supervisor | None = None
+        self.listeners: list[Callable[[SupervisorEvent], None]] = []
 
     def __call__(self, event: SupervisorEvent) -> None:
+        for listener in self.listeners:
+            listener(event)
         if self.supervisor is not None:
             counts: Mapping[WorkerState, int] = self.supervisor.statistics().counts()
             self._metrics.states({str(state): count for state, count in counts.items()})
         worker = event.worker or "workers"
         match event.kind:
-            case "ready" if self.greeting:
+            case "ready" if self.greeting and worker.startswith(API):
                 for line in self.greeting:
                     self._say(line)
                 self.greeting = []
+            case "started":
+                self._metrics.known(worker)
             case "backing_off":
                 self._metrics.restarted(worker)
                 self._say(f"{worker} died; {event.message}")
@@ -173,9 +204,9 @@ class _Events:
                 self._say(f"{worker} keeps dying: {event.message}")
             case "steady":
                 self._metrics.crash_looping(worker, is_looping=False)
-            case "broken" | "late" | "stuck" | "reload_failed":
+            case "broken" | "late" | "stuck" | "reload_failed" | "swap_failed" | "recycling" | "recycle_failed":
                 self._say(f"{worker}: {event.message}")
-            case "reloaded" | "reloading":
+            case "reloaded" | "reloading" | "swapping" | "swapped":
                 self._say(event.kind)
             case "stopping":
                 self._listener.close()  # the workers hold it too: with the last of them nothing waits in its queue
@@ -184,32 +215,12 @@ class _Events:
                 pass
 
 
-def _supervisor_metrics(collector: MergedCollector, names: Sequence[str]) -> SupervisorMetrics:
+def _supervisor_metrics(collector: MergedCollector) -> SupervisorMetrics:
     fd = collector.open("supervisor")
     try:
-        return SupervisorMetrics(Slots.attach(fd), workers=names)
+        return SupervisorMetrics(Slots.attach(fd))
     finally:
         os.close(fd)
-
-
-def _worker(
-    name: str,
-    planned: Plan,
-    store: Path,
-    environment: Mapping[str, str],
-    listener: Listener,
-) -> WorkerSpec:
-    options = WorkerOptions(
-        targets=planned.targets,
-        runtimes=planned.runtimes,
-        store=str(store),
-        server=planned.server,
-        limits=planned.runtimes[0].limits,
-        listen_fds=(listener.fd,),
-        slipway_version=version("slipway-serve"),
-    )
-    argv = (sys.executable, "-P", "-m", "slipway_serve.worker", msgspec.json.encode(options).decode())
-    return WorkerSpec(name=name, argv=argv, env={**ONE_THREAD, **environment}, pass_fds=(listener.fd,))
 
 
 def _pages(supervisor: Supervisor) -> dict[str, Callable[[], tuple[int, bytes, str]]]:
@@ -224,6 +235,13 @@ def _pages(supervisor: Supervisor) -> dict[str, Callable[[], tuple[int, bytes, s
     }
 
 
-def _greeting(planned: Plan, listener: Listener, admin: Admin) -> list[str]:
+def _greeting(planned: Plan, listener: Listener, admin: Admin, grpc_port: int | None) -> list[str]:
     served = [f"{view.name} {view.version}" + (f" ({view.digest})" if view.digest else "") for view in planned.views]
-    return [f"serving {', '.join(served)}", f"  at       {listener.address}", f"  metrics  {admin.url}/metrics"]
+    lines = [f"serving {', '.join(served)}", f"  at       {listener.address}"]
+    if grpc_port is not None:
+        lines.append(f"  grpc     {planned.server.host}:{grpc_port}")
+    for pool in (pool for service in planned.services for pool in service.pools):
+        count = f"{pool.config.replicas} runner" + ("s" if pool.config.replicas > 1 else "")
+        count += f" and {pool.config.standby} standby" if pool.config.standby else ""
+        lines.append(f"  pool     {pool.label}: {count} for {', '.join(pool.models)}")
+    return [*lines, f"  metrics  {admin.url}/metrics"]

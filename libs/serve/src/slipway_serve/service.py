@@ -1,4 +1,4 @@
-"""What a model team writes: `Service`, `Model`, `Endpoint`, `Resource`. Declarations only, no I/O.
+"""What a model team writes: `Service`, which collects declarations. No I/O.
 
 Importing a service module opens nothing and starts nothing: an engine (`engine.py`) later binds these declarations to
 weights, lanes and connections. Runners import this module too, so it must not import the web framework.
@@ -9,122 +9,64 @@ weights, lanes and connections. Runners import this module too, so it must not i
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import (
+    Any,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from msgspec import Struct
 
-from slipway_bundle import Arrays, EndpointDescription, ServiceDescription, UsageError, Weights
+from slipway_bundle import EndpointDescription, ServiceDescription
 from slipway_serve.call import Call, call_now
+from slipway_serve.declarations import DeclarationError, Endpoint, Model, Resource, StreamEndpoint, StreamModel
 from slipway_serve.schemas import schema_of
+
+__all__ = [
+    "DeclarationError",
+    "Declared",
+    "Endpoint",
+    "EndpointDecorator",
+    "Model",
+    "Resource",
+    "Service",
+    "StreamEndpoint",
+    "StreamModel",
+    "offload",
+    "types_of",
+]
 
 Row = TypeVar("Row", bound=Struct)
 Answer = TypeVar("Answer", bound=Struct)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Settings = TypeVar("Settings")
 Opened = TypeVar("Opened")
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
-Compute = Callable[[Weights, Arrays], Arrays]
+Declared: TypeAlias = Model[Any, Any] | StreamModel[Any, Any] | Endpoint[Any, Any] | StreamEndpoint[Any, Any]
+"""What can have a path."""
+
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PATH: Final = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
 RESERVED: Final = ("/v2/", "/static/")
 TAKEN: Final = ("/", "/docs", "/openapi.json", "/livez", "/readyz", "/metrics", "/v2")
 DEFAULT_SLO: Final = "interactive"
-
-
-class DeclarationError(UsageError):
-    """A service declares something that cannot be served."""
-
-    code = "service_invalid"
-
-
-class Model(Generic[Row, Answer]):
-    """A named, batched function from row Struct to row Struct, placed by configuration.
-
-    `await model(row)` answers one row; `await model.map(rows)` answers many, in order. Both wait in the model's queue
-    until the request's deadline at most, and both may only be used while a request is being answered.
-    """
-
-    def __init__(self, name: str, row: type[Row], answer: type[Answer], path: str | None, slo: str) -> None:
-        self.name = name
-        self.row = row
-        self.answer = answer
-        self.path = path
-        """Where the model's rows are served as they are; None when only endpoints use it."""
-        self.slo = slo
-        self.function: Compute | None = None
-        """What `compute` was given; None means: call the weights and rename their outputs."""
-
-    def compute(self, function: Compute) -> Compute:
-        """Decorator: `function(weights, batch) -> arrays` runs for each batch, sync, beside the weights.
-
-        Args of the function: `weights`, a callable from arrays to arrays; `batch`, name → array `[rows, …]`.
-        """
-        if self.function is not None:
-            raise DeclarationError(f"model {self.name!r} has two `compute` functions, expected one")
-        if inspect.iscoroutinefunction(function):
-            raise DeclarationError(
-                f"`compute` of model {self.name!r} is async, expected a plain function",
-                hint="a batch is computed beside the weights; await things in an endpoint",
-            )
-        self.function = function
-        return function
-
-    async def __call__(self, row: Row) -> Answer:
-        """The answer to one row.
-
-        Raises:
-            RowError: the row breaks a constraint.
-            AnswerError: the model's answer does.
-            Refused: the queue is full, or the deadline cannot be met.
-            DeadlineExceeded: the deadline passed while the row waited.
-        """
-        call = call_now()
-        return cast("Answer", await call.engine.lane(self.name).one(row, call.deadline))
-
-    async def map(self, rows: Sequence[Row]) -> list[Answer]:
-        """The answers to many rows, in their order; the first row that fails fails the call."""
-        call = call_now()
-        return cast("list[Answer]", await call.engine.lane(self.name).many(rows, call.deadline))
-
-
-class Endpoint(Generic[Request, Response]):
-    """A plain async function, request to response, that runs in the API worker.
-
-    Awaiting an endpoint from another one calls its function within the same request.
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Awaitable[Response]],
-        path: str,
-        slo: str,
-        produces: str,
-        takes: type[Request],
-        gives: type[Response],
-        *,
-        wants_call: bool,
-    ) -> None:
-        self.function = function
-        self.name = function.__name__
-        self.path = path
-        self.slo = slo
-        self.produces = produces
-        self.takes = takes
-        self.gives = gives
-        self.wants_call = wants_call
-        self.__doc__ = function.__doc__
-
-    async def __call__(self, request: Request) -> Response:
-        """Run the function; a handler that wants the `Call` gets the one being answered."""
-        if self.wants_call:
-            return await self.function(request, call_now())
-        return await self.function(request)
+STREAM_SLO: Final = "chat"
+JSON: Final = "application/json"
+STREAMS: Final = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
 class EndpointDecorator(Protocol):
@@ -134,19 +76,14 @@ class EndpointDecorator(Protocol):
     def __call__(self, function: Callable[[Request], Awaitable[Response]], /) -> Endpoint[Request, Response]: ...
     @overload
     def __call__(self, function: Callable[[Request, Call], Awaitable[Response]], /) -> Endpoint[Request, Response]: ...
-
-
-class Resource(Generic[Opened]):
-    """Something opened at start-up and closed at the end, such as a client. Calling it gives what was opened."""
-
-    def __init__(self, name: str, opener: Callable[..., AbstractAsyncContextManager[Opened]], settings: type | None):
-        self.name = name
-        self.opener = opener
-        self.settings = settings
-
-    def __call__(self) -> Opened:
-        """What the opener yielded; only while a request is being answered."""
-        return cast("Opened", call_now().engine.resource(self.name))
+    @overload
+    def __call__(
+        self, function: Callable[[Request], AsyncIterator[Response]], /
+    ) -> StreamEndpoint[Request, Response]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Request, Call], AsyncIterator[Response]], /
+    ) -> StreamEndpoint[Request, Response]: ...
 
 
 class Service:
@@ -161,16 +98,22 @@ class Service:
             raise DeclarationError(f"service name {name!r} is not usable, expected lower-case letters, digits and `_`")
         self.name = name
         self._models: dict[str, Model[Any, Any]] = {}
-        self._endpoints: dict[str, Endpoint[Any, Any]] = {}
+        self._streams: dict[str, StreamModel[Any, Any]] = {}
+        self._endpoints: dict[str, Endpoint[Any, Any] | StreamEndpoint[Any, Any]] = {}
         self._resources: dict[str, Resource[Any]] = {}
 
     @property
     def models(self) -> Mapping[str, Model[Any, Any]]:
-        """Name → model, in declaration order."""
+        """Name → batched model, in declaration order."""
         return MappingProxyType(self._models)
 
     @property
-    def endpoints(self) -> Mapping[str, Endpoint[Any, Any]]:
+    def streams(self) -> Mapping[str, StreamModel[Any, Any]]:
+        """Name → stream model, in declaration order; no name is in `models` too."""
+        return MappingProxyType(self._streams)
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint[Any, Any] | StreamEndpoint[Any, Any]]:
         """Path → endpoint, in declaration order."""
         return MappingProxyType(self._endpoints)
 
@@ -178,6 +121,13 @@ class Service:
     def resources(self) -> Mapping[str, Resource[Any]]:
         """Name → resource, in declaration order (also the order of opening)."""
         return MappingProxyType(self._resources)
+
+    @property
+    def declared(self) -> list[Declared]:
+        """Everything that has a path: models, stream models, endpoints, each in declaration order."""
+        models = [model for model in self._models.values() if model.path is not None]
+        streams = [stream for stream in self._streams.values() if stream.path is not None]
+        return [*models, *streams, *self._endpoints.values()]
 
     def model(
         self, name: str, row: type[Row], answer: type[Answer], *, path: str | None = None, slo: str = DEFAULT_SLO
@@ -194,39 +144,58 @@ class Service:
         Raises:
             DeclarationError: a name or path is taken or malformed, or a type is not a Struct.
         """
-        if not NAME.fullmatch(name):
-            raise DeclarationError(f"model name {name!r} is not usable, expected lower-case letters, digits and `_`")
-        if name in self._models:
-            raise DeclarationError(f"service {self.name!r} declares model {name!r} twice")
-        for role, struct in (("row", row), ("answer", answer)):
-            if not (inspect.isclass(struct) and issubclass(struct, Struct)):
-                raise DeclarationError(f"{role} of model {name!r} is {struct!r}, expected a msgspec Struct")
-        if path is not None:
-            self._claim(path)
-        declared = Model(name, row, answer, path, slo)
-        self._models[name] = declared
+        self._check_model(name, row, answer, path)
+        declared = self._models[name] = Model(name, row, answer, path, slo)
         return declared
 
-    def endpoint(self, path: str, *, slo: str = DEFAULT_SLO, produces: str = "application/json") -> "EndpointDecorator":
+    def stream(
+        self, name: str, row: type[Row], answer: type[Answer], *, path: str | None = None, slo: str = STREAM_SLO
+    ) -> StreamModel[Row, Answer]:
+        """Declare a stream model; its `compute` is a generator function.
+
+        Args:
+            name: its key in `slipway.toml` and its metric label; the Open Inference Protocol has no streams.
+            row: frozen Struct of one prompt; any fields, not only tensors.
+            answer: frozen Struct of one item.
+            path: serve prompts directly under this path, as server-sent events or as lines of JSON.
+            slo: deadline class of the whole stream; `[runtime.slo]` gives its length.
+
+        Raises:
+            DeclarationError: a name or path is taken or malformed, or a type is not a Struct.
+        """
+        self._check_model(name, row, answer, path)
+        declared = self._streams[name] = StreamModel(name, row, answer, path, slo)
+        return declared
+
+    def endpoint(
+        self, path: str, *, slo: str = DEFAULT_SLO, produces: str | tuple[str, ...] = JSON
+    ) -> "EndpointDecorator":
         """Decorator: serve `async def f(request) -> response` or `async def f(request, call: Call) -> response`.
+
+        An async generator function (`-> AsyncIterator[Item]`, with `yield`) is served as a stream of items.
 
         Args:
             path: where, e.g. `/predict`; POST.
             slo: deadline class; `[runtime.slo]` gives its length.
-            produces: media type of the answer; other than JSON, the function returns `bytes`.
+            produces: media type of the answer; other than JSON, the function returns `bytes`. Of several, the request
+                chooses one by its `Accept` header, and `call.produces` says which. Streams have their own.
         """
+        media = (produces,) if isinstance(produces, str) else produces
 
-        def declare(function: Callable[..., Awaitable[Response]]) -> Endpoint[Any, Response]:
+        def declare(function: Callable[..., Any]) -> Endpoint[Any, Any] | StreamEndpoint[Any, Any]:
             self._claim(path)
-            takes, gives, wants_call = _contract(function)
-            if produces != "application/json" and gives is not bytes:
+            contract = _contract(function)
+            if media != (JSON,) and (contract.gives is not bytes or contract.is_stream):
                 raise DeclarationError(
-                    f"endpoint {path!r} produces {produces!r} and returns {gives!r}, "
+                    f"endpoint {path!r} produces {produces!r} and returns {contract.gives!r}, "
                     "expected a function that returns bytes"
                 )
-            declared: Endpoint[Any, Response] = Endpoint(
-                function, path, slo, produces, takes, gives, wants_call=wants_call
-            )
+            takes, gives, wants_call = contract.takes, contract.gives, contract.wants_call
+            declared: Endpoint[Any, Any] | StreamEndpoint[Any, Any]
+            if contract.is_stream:
+                declared = StreamEndpoint(function, path, slo, takes, gives, wants_call=wants_call)
+            else:
+                declared = Endpoint(function, path, slo, media, takes, gives, wants_call=wants_call)
             self._endpoints[path] = declared
             return declared
 
@@ -248,25 +217,34 @@ class Service:
         return declared
 
     def describe(self) -> ServiceDescription:
-        """The service as data: its name and what its own paths take and give; the bundle adds the models' tensors."""
-        paths = [(model.path, model.row, model.answer) for model in self._models.values() if model.path is not None]
-        paths += [(endpoint.path, endpoint.takes, endpoint.gives) for endpoint in self._endpoints.values()]
+        """The service as data: its name and what its own paths take and give; the bundle adds the models' tensors.
+
+        The response of a stream is the schema of one item.
+        """
+        described = [(str(declared.path), *types_of(declared)) for declared in self.declared]
         return ServiceDescription(
             name=self.name,
             endpoints=tuple(
                 EndpointDescription(path=path, request=schema_of(takes), response=schema_of(gives))
-                for path, takes, gives in paths
+                for path, takes, gives in described
             ),
         )
 
-    def stream(self, *_: object, **__: object) -> "Model[Any, Any]":
-        """Reserved: streaming models arrive with runner pools."""
-        raise DeclarationError("streaming models are not served yet, got `service.stream(...)`")
+    def _check_model(self, name: str, row: type[Any], answer: type[Any], path: str | None) -> None:
+        if not NAME.fullmatch(name):
+            raise DeclarationError(f"model name {name!r} is not usable, expected lower-case letters, digits and `_`")
+        if name in self._models or name in self._streams:
+            raise DeclarationError(f"service {self.name!r} declares model {name!r} twice")
+        for role, struct in (("row", row), ("answer", answer)):
+            if not (inspect.isclass(struct) and issubclass(struct, Struct)):
+                raise DeclarationError(f"{role} of model {name!r} is {struct!r}, expected a msgspec Struct")
+        if path is not None:
+            self._claim(path)
 
     def _claim(self, path: str) -> None:
-        served = {model.path for model in self._models.values()} | set(self._endpoints)
         if not PATH.fullmatch(path):
             raise DeclarationError(f"path {path!r} is not usable, expected a form like '/predict'")
+        served = {declared.path for declared in self.declared}
         if path in served or path in TAKEN or path.startswith(RESERVED):
             raise DeclarationError(
                 f"path {path!r} of service {self.name!r} is taken",
@@ -274,10 +252,27 @@ class Service:
             )
 
 
-def _contract(function: Callable[..., Awaitable[Any]]) -> tuple[type[Any], type[Any], bool]:
-    """(request type, response type, wants the Call) of a handler, out of its annotations."""
+def types_of(declared: Declared) -> tuple[type[Any], type[Any]]:
+    """(what its path takes, what it gives); of a stream: one item."""
+    if isinstance(declared, Model | StreamModel):
+        return declared.row, declared.answer
+    return declared.takes, declared.gives
+
+
+class _Contract(NamedTuple):
+    """What a handler's annotations say."""
+
+    takes: type[Any]
+    gives: type[Any]
+    wants_call: bool
+    is_stream: bool
+
+
+def _contract(function: Callable[..., Any]) -> _Contract:
+    """The contract of a handler, out of its annotations."""
     name = getattr(function, "__name__", repr(function))
-    if not inspect.iscoroutinefunction(function):
+    is_stream = inspect.isasyncgenfunction(function)
+    if not is_stream and not inspect.iscoroutinefunction(function):
         raise DeclarationError(f"endpoint {name!r} is not async, expected `async def`")
     hints = get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters)
@@ -287,7 +282,12 @@ def _contract(function: Callable[..., Awaitable[Any]]) -> tuple[type[Any], type[
         )
     if len(parameters) == 2 and hints[parameters[1]] is not Call:
         raise DeclarationError(f"second argument of endpoint {name!r} is {hints[parameters[1]]!r}, expected Call")
-    return hints[parameters[0]], hints["return"], len(parameters) == 2
+    gives = hints["return"]
+    if is_stream:
+        if get_origin(gives) not in STREAMS or not get_args(gives):
+            raise DeclarationError(f"endpoint {name!r} yields and returns {gives!r}, expected `AsyncIterator[Item]`")
+        gives = get_args(gives)[0]
+    return _Contract(hints[parameters[0]], gives, len(parameters) == 2, is_stream)
 
 
 async def offload(function: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs) -> Result:

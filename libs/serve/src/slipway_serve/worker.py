@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import uvicorn
@@ -26,13 +26,16 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from slipway_bundle import BundleView, SlipwayError, Store, load_service, open_any
 from slipway_bundle.requirements import check_environment
-from slipway_runtime.control import WorkerControl, slot_fd_from_environment
+from slipway_runtime.control import WorkerControl, generation_from_environment, slot_fd_from_environment
 from slipway_serve.app import create_app
 from slipway_serve.connections import Connection, protocol_for
-from slipway_serve.engine import Engine, service_of
+from slipway_serve.engine import Engine, PoolMembership, service_of
 from slipway_serve.options import WorkerOptions
 from slipway_serve.routes import ServerState
 from slipway_signals import ServiceMetrics, Slots
+
+if TYPE_CHECKING:
+    from slipway_serve.oip.server import GrpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,8 @@ class DrainingServer(uvicorn.Server):
         self._connection = connection
         self._drain_s = drain_s
         self._on_started = on_started
+        self.on_drain: Callable[[], None] = _nothing
+        """Called once, when draining begins."""
         self._exit_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -79,6 +84,7 @@ class DrainingServer(uvicorn.Server):
     def begin_drain(self) -> None:
         """Keep answering, but ask clients to go; exit when the window is over."""
         self._state.is_draining = True
+        self.on_drain()
         self._exit_at = time.monotonic() + self._drain_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -128,6 +134,7 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
             await engine.start()
         app = create_app(engines, state, pages=options.server.page)
         metrics.announce(app.templates)
+        grpc = await _start_grpc(options, engines, state, metrics)
         connection = protocol_for(options.limits)
         config = uvicorn.Config(
             app,
@@ -145,12 +152,33 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
         server = DrainingServer(config, connection, state, options.server.drain_s, control.ready)
+        if grpc is not None:
+            server.on_drain = grpc.leave
         control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
         await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
+        if grpc is not None:
+            await grpc.drain(options.server.stop_s)
     finally:
         for engine in engines:
             await engine.drain(options.server.stop_s)
             await engine.stop()
+
+
+async def _start_grpc(
+    options: WorkerOptions, engines: Sequence[Engine], state: ServerState, metrics: ServiceMetrics
+) -> "GrpcServer | None":
+    """The gRPC server of this worker, when it is asked for: gRPC's libraries are imported by nobody else."""
+    if options.grpc_port is None:
+        return None
+    from slipway_serve.oip.server import TEMPLATES, start_grpc
+
+    metrics.announce(TEMPLATES)
+    host, port = options.server.host, options.grpc_port
+    return await start_grpc(engines, state, host=host, port=port, limits=options.limits)
+
+
+def _nothing() -> None:
+    """No gRPC server has to be told."""
 
 
 def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMetrics]:
@@ -165,10 +193,13 @@ def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMe
         version=",".join(view.version for view in views),
         digest=",".join(view.digest or "" for view in views),
         slipway_version=options.slipway_version,
-        models=[name for service in services for name in service.models],
+        models=[name for service in services for name in (*service.models, *service.streams)],
     )
+    membership = None
+    if options.pools is not None:
+        membership = PoolMembership(options.pools, generation_from_environment(os.environ), options.name)
     parts = zip(services, views, options.runtimes, strict=True)
-    return [Engine(service, view, runtime, metrics) for service, view, runtime in parts], metrics
+    return [Engine(service, view, runtime, metrics, membership) for service, view, runtime in parts], metrics
 
 
 def _warn_about_environment(view: BundleView) -> None:
@@ -182,7 +213,8 @@ def main(arguments: Sequence[str]) -> int:
     for number in HANDLED_SIGNALS:  # until the server listens to them, a signal ends the process at once
         signal.signal(number, signal.SIG_DFL)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for chatty in ("uvicorn.error", "httpx"):  # a line for each connection, or each request
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.dont_write_bytecode = True  # a bundle's unpacked code is read-only, also for root
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
     control = WorkerControl.from_environment(os.environ)

@@ -1,25 +1,12 @@
-"use strict";
-// Sends the forms of page_form.py and shows what came back. Builds elements, never HTML out of text: nothing that a
-// server or a person wrote can become markup here.
+// Sends the forms of page_form.py: reads their controls, asks their paths, and says the same for a shell.
+
+import { mark, showProblem, showResponse, unmark } from "./answer.js";
+import { addressOf, el } from "./elements.js";
 
 const MEDIA = "application/json";
 
-/** One element; strings become text. */
-function el(name, attributes, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) made.setAttribute(key, value);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-/** Words in which backticks mark code. */
-function prose(text) {
-  const parts = text.split("`");
-  return parts.length % 2 ? parts.map((part, index) => (index % 2 ? el("code", {}, part) : part)) : [text];
-}
-
-/** The value of one control, as JSON will hold it. Text that is no number goes as text: the server answers it best. */
-async function valueOf(control) {
+/** The value of one control, as JSON will hold it, or a File. Text that is no number goes as text: the server answers it best. */
+function valueOf(control) {
   if (control.disabled) return null;
   if ("optional" in control.dataset && control.value === "" && !control.validity.badInput) return undefined;
   switch (control.dataset.kind) {
@@ -31,9 +18,15 @@ async function valueOf(control) {
     case "choice":
       return JSON.parse(control.value);
     case "bytes":
-      return control.files.length ? base64(await control.files[0].arrayBuffer()) : control.dataset.value || "";
+      if (control.files.length) return control.files[0];
+      if ("form" in control.form.dataset) throw new Error("Choose a file first.");
+      return control.dataset.value || "";
     case "json":
-      return JSON.parse(control.value);
+      try {
+        return JSON.parse(control.value);
+      } catch (error) {
+        throw new Error(`Not JSON: ${error.message}`);
+      }
     default:
       return control.value;
   }
@@ -46,14 +39,14 @@ function base64(buffer) {
   return btoa(parts.join(""));
 }
 
-/** The whole request; throws a SyntaxError that knows its control when a JSON field is not JSON. */
-async function requestOf(form) {
+/** The whole request; throws an Error that knows its control when a field holds nothing that could be sent. */
+function requestOf(form) {
   let request = {};
   for (const control of form.querySelectorAll("[data-path]")) {
     const path = JSON.parse(control.dataset.path);
     let value;
     try {
-      value = await valueOf(control);
+      value = valueOf(control);
     } catch (error) {
       error.control = control;
       throw error;
@@ -67,138 +60,135 @@ async function requestOf(form) {
   return request;
 }
 
-function mark(control, message) {
-  control.setAttribute("aria-invalid", "true");
-  const error = document.getElementById(`${control.id}-error`);
-  error.replaceChildren(...prose(message));
-  error.hidden = false;
-  const described = control.getAttribute("aria-describedby");
-  if (!described.includes(error.id)) control.setAttribute("aria-describedby", `${described} ${error.id}`);
-}
+const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
-function unmark(form) {
-  for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
-  for (const error of form.querySelectorAll(".error")) error.hidden = true;
-}
-
-/** The control that a problem's `path` is about: `$.income`, or the nearest field around it. */
-function controlAt(form, path) {
-  const controls = [...form.querySelectorAll("[data-path]")];
-  const named = controls.map((control) => ["$", ...JSON.parse(control.dataset.path)].join("."));
-  const found = named.findIndex((name) => path === name || path.startsWith(`${name}.`) || path.startsWith(`${name}[`));
-  return found < 0 ? null : controls[found];
-}
-
-/** `Object missing required field `x`` and the like name the field in words, not in the path. */
-function controlIn(form, words) {
-  const named = /field `([^`]+)`/.exec(words);
-  return named ? controlAt(form, `$.${named[1]}`) : null;
-}
-
-function statusLine(words, elapsed) {
-  const line = el("div", { class: "status-line" }, el("strong", {}, words));
-  if (elapsed !== null) line.append(el("span", { class: "quiet" }, `${elapsed.toFixed(elapsed < 10 ? 1 : 0)} ms in this browser`));
-  return line;
-}
-
-/** The members of an answer, numbers large; a ratio gets a bar. */
-function valuesOf(answer) {
-  if (answer === null || typeof answer !== "object" || Array.isArray(answer)) return null;
-  const list = el("dl", { class: "values" });
-  for (const [name, value] of Object.entries(answer)) {
-    if (value !== null && typeof value === "object") continue;
-    const number = typeof value === "number";
-    const text = number && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : value === "" ? '""' : String(value);
-    const shown = el("dd", number ? {} : { class: "small" }, text);
-    const row = el("div", { class: "value" }, el("dt", {}, name.replaceAll("_", " ")), shown);
-    if (number && /probability|score|ratio|risk|confidence/.test(name) && value >= 0 && value <= 1) {
-      const bar = el("div", { class: "bar", "aria-hidden": "true" }, el("span"));
-      bar.firstChild.style.width = `${value * 100}%`;
-      row.append(bar);
-    }
-    list.append(row);
+/** The request as `fetch` takes it: a form where the path reads one, so that a file goes as it is; else JSON. */
+async function messageOf(form, request) {
+  if ("form" in form.dataset) {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(request)) body.append(name, value instanceof File ? value : textOf(value));
+    return { method: "POST", body };
   }
-  return list.childElementCount ? list : null;
+  return { method: "POST", headers: { "content-type": MEDIA }, body: JSON.stringify(await withBase64(request)) };
 }
 
-function showProblem(form, box, status, problem, elapsed, retryAfter) {
-  box.className = "answer bad";
-  box.append(statusLine(`${status} ${problem.title || ""}`.trim(), elapsed));
-  const control = problem.path ? controlAt(form, problem.path) ?? controlIn(form, problem.detail || "") : null;
-  if (problem.detail) box.append(el("p", { class: "detail" }, ...prose(problem.detail), problem.path ? ", at " : "", problem.path ? el("code", {}, problem.path) : ""));
-  if (problem.hint) box.append(el("p", { class: "quiet" }, ...prose(problem.hint)));
-  if (retryAfter) box.append(el("p", { class: "quiet" }, `Retry in ${retryAfter} s.`));
-  const facts = [problem.code && `code ${problem.code}`, problem.instance && `instance ${problem.instance}`].filter(Boolean);
-  if (facts.length) box.append(el("p", { class: "quiet" }, facts.join(" · ")));
-  if (control) {
-    mark(control, problem.detail || "");
-    control.focus();
-  }
+async function withBase64(value) {
+  if (value instanceof File) return base64(await value.arrayBuffer());
+  if (value === null || typeof value !== "object") return value;
+  const entries = await Promise.all(Object.entries(value).map(async ([name, inner]) => [name, await withBase64(inner)]));
+  return Array.isArray(value) ? entries.map(([, inner]) => inner) : Object.fromEntries(entries);
 }
 
-async function showResponse(form, box, response, elapsed) {
-  const media = (response.headers.get("content-type") || "").split(";")[0];
-  if (media.startsWith("image/")) {
-    box.append(statusLine(`${response.status} OK`, elapsed), el("p", { class: "quiet" }, media));
-    const reader = new FileReader();
-    reader.onload = () => box.append(el("img", { src: reader.result, alt: "The answer" }));
-    reader.readAsDataURL(await response.blob());
-    return;
-  }
-  const text = await response.text();
-  let body = null;
+/** Asks one path and shows its answer in its place. */
+async function ask(form, box, message) {
+  box.className = "answer";
+  box.hidden = false;
+  box.replaceChildren(el("p", { class: "quiet" }, "Waiting for the answer…"));
+  const started = performance.now();
   try {
-    body = JSON.parse(text);
-  } catch {
-    /* shown as text below */
+    const response = await fetch(box.dataset.answer, message);
+    box.replaceChildren();
+    await showResponse(form, box, response, started);
+  } catch (error) {
+    box.replaceChildren();
+    showProblem(form, box, "No answer", { detail: `The server cannot be reached: ${error.message}` }, null, null);
   }
-  if (!response.ok) {
-    showProblem(form, box, response.status, body || { title: response.statusText, detail: text }, elapsed, response.headers.get("retry-after"));
-    return;
-  }
-  const values = valuesOf(body);
-  box.append(statusLine(`${response.status} OK`, elapsed));
-  if (values) box.append(values);
-  box.append(el("pre", { class: "wrap", tabindex: "0" }, el("code", {}, body === null ? text : JSON.stringify(body, null, 2))));
 }
 
 async function send(form) {
-  const box = form.querySelector("[data-answer]");
+  const boxes = [...form.querySelectorAll("[data-answer]")];
   const button = form.querySelector("button[type=submit]");
   unmark(form);
-  box.replaceChildren();
-  box.className = "answer";
-  let request;
+  for (const box of boxes) box.hidden = true;
+  let message;
   try {
-    request = await requestOf(form);
+    message = await messageOf(form, requestOf(form));
   } catch (error) {
-    box.hidden = true;
-    mark(error.control, `Not JSON: ${error.message}`);
+    mark(error.control, error.message);
     error.control.focus();
     return;
   }
   button.setAttribute("aria-busy", "true");
-  const started = performance.now();
-  try {
-    const response = await fetch(form.dataset.try, { method: "POST", headers: { "content-type": MEDIA }, body: JSON.stringify(request) });
-    await showResponse(form, box, response, performance.now() - started);
-  } catch (error) {
-    showProblem(form, box, "No answer", { detail: `The server cannot be reached: ${error.message}` }, null, null);
-  } finally {
-    box.hidden = false;
-    button.removeAttribute("aria-busy");
-  }
+  await Promise.all(boxes.map((box) => ask(form, box, message)));
+  button.removeAttribute("aria-busy");
 }
 
 /** The same request for a shell. */
-async function showCommand(form) {
+function showCommand(form) {
   const place = form.querySelector("[data-curl]");
-  try {
-    const body = JSON.stringify(await requestOf(form)).replaceAll("'", "'\\''");
-    place.textContent = `curl -s ${location.origin}${form.dataset.try} \\\n  -H 'content-type: ${MEDIA}' \\\n  -d '${body}'`;
-  } catch {
-    place.textContent = "";
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  let given;
+  if ("form" in form.dataset) {
+    const parts = [...form.querySelectorAll("[data-path]")].map((control) => {
+      const name = JSON.parse(control.dataset.path)[0];
+      if (control.type === "file") return `-F ${quoted(`${name}=@${control.files[0]?.name ?? "FILE"}`)}`;
+      try {
+        const value = valueOf(control);
+        return value === undefined ? null : `-F ${quoted(`${name}=${textOf(value)}`)}`;
+      } catch {
+        return null;
+      }
+    });
+    given = parts.filter((part) => part !== null).join(" ");
+  } else {
+    try {
+      const request = JSON.stringify(requestOf(form), (_, value) => (value instanceof File ? "BASE64" : value));
+      given = `-H 'content-type: ${MEDIA}' \\\n  -d ${quoted(request)}`;
+    } catch {
+      given = null;
+    }
   }
+  const boxes = [...form.querySelectorAll("[data-answer]")];
+  const commands = boxes.map((box) => `curl -s ${location.origin}${box.dataset.answer} \\\n  ${given}${boxes.length > 1 ? saving(box) : ""}`);
+  place.textContent = given === null ? "" : commands.join("\n");
+}
+
+const saving = (box) => ("picture" in box.dataset ? " -o answer" : "");
+
+/** A zone that takes a file by drop, paste or choice, and shows it when it is a picture. */
+function prepareDrop(zone) {
+  const control = zone.querySelector("input[type=file]");
+  const form = control.form;
+  for (const event of ["dragenter", "dragover"]) {
+    zone.addEventListener(event, (dragged) => {
+      dragged.preventDefault();
+      zone.classList.add("over");
+    });
+  }
+  zone.addEventListener("dragleave", (left) => {
+    if (!zone.contains(left.relatedTarget)) zone.classList.remove("over");
+  });
+  zone.addEventListener("drop", (dropped) => {
+    dropped.preventDefault();
+    zone.classList.remove("over");
+    take(control, dropped.dataTransfer.files);
+  });
+  form.addEventListener("paste", (pasted) => take(control, pasted.clipboardData.files));
+  control.addEventListener("change", () => {
+    showFile(zone, control.files[0]);
+    const isAll = form.querySelectorAll("[data-path]").length === 1;
+    if (control.files.length && isAll && "form" in form.dataset) send(form); // nothing else to fill in
+  });
+}
+
+function take(control, files) {
+  if (!files.length) return;
+  const kept = new DataTransfer();
+  kept.items.add(files[0]);
+  control.files = kept.files;
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+  control.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+async function showFile(zone, file) {
+  const words = zone.querySelector("[data-file]");
+  zone.querySelector("img")?.remove();
+  words.hidden = !file;
+  if (!file) return;
+  words.textContent = `${file.type || "a file"}, ${file.size < 1e6 ? `${Math.ceil(file.size / 1e3)} kB` : `${(file.size / 1e6).toFixed(1)} MB`}`;
+  if (!file.type.startsWith("image/")) return;
+  const preview = el("img", { src: await addressOf(file), alt: "" });
+  preview.onload = () => zone.prepend(preview); // a type that this browser cannot show stays away
 }
 
 function switchMissing(box) {
@@ -207,6 +197,7 @@ function switchMissing(box) {
 }
 
 function prepare(form) {
+  for (const zone of form.querySelectorAll("[data-drop]")) prepareDrop(zone);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send(form);
@@ -217,8 +208,9 @@ function prepare(form) {
   });
   form.addEventListener("reset", () => {
     unmark(form);
-    form.querySelector("[data-answer]").hidden = true;
+    for (const box of form.querySelectorAll("[data-answer]")) box.hidden = true;
     setTimeout(() => {
+      for (const zone of form.querySelectorAll("[data-drop]")) showFile(zone, undefined);
       for (const box of form.querySelectorAll("[data-missing]")) switchMissing(box);
       showCommand(form);
     });

@@ -1,0 +1,39 @@
+"""The dispatcher process: `python -m slipway_serve.dispatch OPTIONS`, started by the supervisor, never by hand.
+
+It imports no model, no service and no web framework: it is up again in a fraction of a second when it dies, and nothing
+a model does can end it.
+"""
+
+import gc
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from slipway_runtime.control import WorkerControl, slot_fd_from_environment
+from slipway_runtime.dispatcher import DispatcherServer
+from slipway_serve.options import DispatcherOptions
+from slipway_signals import PoolMetrics, Slots
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry of the process; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = msgspec.json.decode(arguments[0], type=DispatcherOptions)
+    slot_fd = slot_fd_from_environment(os.environ)
+    observer = None if slot_fd is None else PoolMetrics(Slots.attach(slot_fd))
+    server = DispatcherServer(
+        socket.socket(fileno=options.listen_fd),
+        observer=observer,
+        control=WorkerControl.from_environment(os.environ),
+    )
+    gc.collect()
+    gc.freeze()
+    return server.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

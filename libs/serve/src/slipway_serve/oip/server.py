@@ -1,0 +1,233 @@
+"""The Open Inference Protocol over gRPC: one server in each API worker, over the same engines as HTTP.
+
+It decides nothing about batching and judges no tensor: tensor_model.py does, as for REST. The invariants: a message is
+at most `limits.body_bytes` large, also unpacked, because compressed ones are refused; at most `limits.connections`
+calls run at once; a deadline is the client's, at most `limits.deadline_ms`, or the model's deadline class.
+
+    server = await start_grpc(engines, state, host="127.0.0.1", port=8001, limits=limits)
+    ...
+    await server.drain(grace_s=30)
+
+Sources: KServe `open_inference_grpc.proto`; Triton's `grpc_service.proto` for the stream.
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import time
+from collections.abc import Sequence
+from typing import Final, TypeAlias, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from slipway_runtime.listeners import PortInUseError
+from slipway_serve.config import LimitsConfig
+from slipway_serve.engine import Engine
+from slipway_serve.inference import DISTRIBUTION, Unpublished, metadata_of, published_models, version_of
+from slipway_serve.oip import open_inference_pb2 as pb
+from slipway_serve.oip.calls import Answer, Context, Measured, Stream, Unary
+from slipway_serve.oip.health import Health
+from slipway_serve.oip.messages import (
+    infer_request,
+    metadata_message,
+    outputs_of,
+    parsed,
+    response_of,
+    tensors_of,
+    timeout_of,
+)
+from slipway_serve.oip.status import message_of
+from slipway_serve.problems import Problem
+from slipway_serve.protocol import EXTENSIONS, SERVER_NAME
+from slipway_serve.routes import ServerState
+from slipway_serve.tensor_model import TensorModel
+
+SERVICE: Final = "inference.GRPCInferenceService"
+UNARY: Final = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
+STREAM: Final = "ModelStreamInfer"
+TEMPLATES: Final = tuple(f"/{SERVICE}/{method}" for method in (*UNARY, STREAM))
+"""Every method: what gRPC adds to the closed set of the metrics' route label."""
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+NO_COMPRESSION: Final = 1
+"""Bit set of the compression algorithms that are taken: identity."""
+
+
+class GrpcServer:
+    """A running server; made by `start_grpc`."""
+
+    def __init__(self, server: grpc.aio.Server, port: int, leaving: asyncio.Event) -> None:
+        self._server = server
+        self._leaving = leaving
+        self.port: Final = port
+
+    def leave(self) -> None:
+        """Say NOT_SERVING and end the streams, but go on answering calls. Idempotent."""
+        self._leaving.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more calls, finish those that run, stop; blocks up to `grace_s`, then cancels the rest."""
+        self.leave()
+        await self._server.stop(grace_s)
+
+
+async def start_grpc(
+    engines: Sequence[Engine], state: ServerState, *, host: str, port: int, limits: LimitsConfig
+) -> GrpcServer:
+    """Serve these engines on `host:port`, beside other processes of this user that do (`reserve_port`).
+
+    Args:
+        engines: started ones.
+        state: whose drain state and metrics apply.
+        host: address to listen on.
+        port: 0 takes a free one.
+        limits: of messages, calls and deadlines.
+
+    Raises:
+        PortInUseError: when the port cannot be had.
+        ConfigError: two services publish the same model.
+    """
+    leaving = asyncio.Event()
+    service = InferenceService(engines, state, limits)
+    server = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=limits.connections)
+    health = Health((SERVICE,), service.is_ready, leaving)
+    server.add_generic_rpc_handlers((service.handler(leaving), health.handler()))
+    try:
+        taken = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise PortInUseError(f"gRPC cannot listen on {host}:{port}: {error}", host=host, port=port) from error
+    await server.start()
+    return GrpcServer(server, taken, leaving)
+
+
+class InferenceService:
+    """The methods of `inference.GRPCInferenceService`: bytes in, a message out.
+
+    Args:
+        engines: whose published models are served.
+        state: drain state and metrics.
+        limits: rows and deadlines.
+    """
+
+    def __init__(self, engines: Sequence[Engine], state: ServerState, limits: LimitsConfig) -> None:
+        self._engines = tuple(engines)
+        self._state = state
+        self._limits = limits
+        self._unpublished = Unpublished(engines)
+        self._models: dict[str, TensorModel] = {}
+        self._described: dict[str, Message] = {}
+        self._engine_of: dict[str, Engine] = {}
+        for name, (engine, model) in published_models(engines).items():
+            self._models[name] = TensorModel(engine, model, version_of(engine), limits)
+            self._described[name] = metadata_message(metadata_of(engine, model))
+            self._engine_of[name] = engine
+        self._server_described = pb.ServerMetadataResponse(
+            name=SERVER_NAME, version=importlib.metadata.version(DISTRIBUTION), extensions=EXTENSIONS
+        )
+
+    def handler(self, leaving: asyncio.Event) -> grpc.GenericRpcHandler:
+        """To be added to a server."""
+        answers: dict[str, Answer] = dict(
+            zip(
+                UNARY,
+                (self.live, self.ready, self.metadata, self.model_ready, self.model_metadata, self.infer),
+                strict=True,
+            )
+        )
+        handlers: dict[str, Handler] = {
+            method: grpc.unary_unary_rpc_method_handler(Unary(self._measured(method), answer).serve)
+            for method, answer in answers.items()
+        }
+        stream = Stream(self._measured(STREAM), self.infer, StreamMessages(), leaving)
+        handlers[STREAM] = grpc.stream_stream_rpc_method_handler(stream.serve)
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def is_ready(self) -> bool:
+        """Every model has answered, and the server is not draining."""
+        return not self._state.is_draining and all(engine.is_ready for engine in self._engines)
+
+    async def live(self, raw: bytes, context: Context) -> Message:  # noqa: ARG002  # Answer
+        """The event loop runs."""
+        parsed(pb.ServerLiveRequest, raw)
+        return pb.ServerLiveResponse(live=True)
+
+    async def ready(self, raw: bytes, context: Context) -> Message:  # noqa: ARG002  # Answer
+        """The readiness of the whole server."""
+        parsed(pb.ServerReadyRequest, raw)
+        return pb.ServerReadyResponse(ready=self.is_ready())
+
+    async def metadata(self, raw: bytes, context: Context) -> Message:  # noqa: ARG002  # Answer
+        """Who this is."""
+        parsed(pb.ServerMetadataRequest, raw)
+        return self._server_described
+
+    async def model_ready(self, raw: bytes, context: Context) -> Message:  # noqa: ARG002  # Answer
+        """The readiness of one model."""
+        request = parsed(pb.ModelReadyRequest, raw)
+        name = self._model(request.name, request.version).name
+        ready = self._engine_of[name].is_ready and not self._state.is_draining
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def model_metadata(self, raw: bytes, context: Context) -> Message:  # noqa: ARG002  # Answer
+        """What a client must send to a model, and what it gets."""
+        request = parsed(pb.ModelMetadataRequest, raw)
+        return self._described[self._model(request.name, request.version).name]
+
+    async def infer(self, raw: bytes, context: Context) -> Message:
+        """Tensors in, tensors out, through the model's queue like every other row.
+
+        Raises:
+            Problem: the request is not one of a model that is served.
+            RowError: a value breaks the schema; `path` says which.
+        """
+        request = infer_request(raw)
+        model = self._model(request.model_name, request.model_version)
+        wanted = model.wanted(outputs_of(request), is_binary=True)
+        tensors = tensors_of(request)
+        answer = await model.infer(tensors, self._deadline(model, request, context))
+        return response_of(request, answer, wanted, name=model.name, version=model.version)
+
+    def _model(self, name: str, version: str) -> TensorModel:
+        problem = self._unpublished.problem_with(name, version or None)
+        if problem is not None:
+            raise problem
+        return self._models[name]
+
+    def _deadline(self, model: TensorModel, request: pb.ModelInferRequest, context: Context) -> float:
+        left_s = context.time_remaining()
+        allowed_s = model.deadline_s if left_s is None else min(left_s, self._limits.deadline_ms / 1_000)
+        deadline = time.monotonic() + allowed_s
+        return model.deadline(timeout_of(request.parameters), deadline, is_asked=left_s is not None)
+
+    def _measured(self, method: str) -> Measured:
+        return Measured(f"/{SERVICE}/{method}", self._state)
+
+
+class StreamMessages:
+    """What `ModelStreamInfer` answers: a response, or a sentence with the request's `id`."""
+
+    def answer(self, message: Message) -> bytes:
+        """An answer."""
+        response = pb.ModelStreamInferResponse()
+        response.infer_response.MergeFrom(cast("pb.ModelInferResponse", message))
+        return response.SerializeToString()
+
+    def failure(self, raw: bytes, problem: Problem) -> bytes:
+        """Why there is none; the stream goes on."""
+        response = pb.ModelStreamInferResponse(error_message=message_of(problem))
+        with contextlib.suppress(Problem):  # these bytes are what failed: they have no id
+            response.infer_response.id = infer_request(raw).id
+        return response.SerializeToString()
+
+
+def _options(limits: LimitsConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", limits.body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", limits.header_bytes),
+        ("grpc.absolute_max_metadata_size", limits.header_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", NO_COMPRESSION),
+        ("grpc.server_handshake_timeout_ms", int(limits.headers_s * 1_000)),
+        ("grpc.max_connection_idle_ms", int(limits.idle_s * 1_000)),
+    ]
