@@ -5,7 +5,6 @@ raises for what it is there to find; fail means that a verb will not work, warn 
 """
 
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -21,6 +20,8 @@ from msgspec import Struct
 from slipway_bundle.errors import SlipwayError
 from slipway_cli.home import store_folder
 from slipway_cli.terminal import lines_of, size_text
+from slipway_runtime.hardware import Inventory, describe
+from slipway_runtime.inventory import read_inventory
 
 OLDEST_PYTHON: Final = (3, 11)
 LOW_DISK_BYTES: Final = 5_000_000_000
@@ -66,7 +67,7 @@ def check_machine(environment: Mapping[str, str], here: Path) -> tuple[Check, ..
         *check_store(environment),
         *(check_port(port, flag) for port, flag in PORTS.items()),
         check_files(),
-        check_cpus(),
+        *check_hardware(read_inventory(allowed_devices=environment.get("CUDA_VISIBLE_DEVICES"))),
         *(check_program(program, purpose) for program, purpose in PROGRAMS.items()),
     )
 
@@ -163,10 +164,18 @@ def check_files() -> Check:
     return Check("open files", "warn", f"{soft}, so at most about {soft - 64} connections", f"`ulimit -n {ceiling}`")
 
 
-def check_cpus() -> Check:
-    """Processors that this process may use: the most API workers that pay."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("processors", "ok", f"{usable} usable: `--workers {usable}` at most")
+def check_hardware(inventory: Inventory) -> Iterator[Check]:
+    """What pools are placed on: processors (also the most API workers that pay), memory, GPUs."""
+    threads = inventory.threads
+    processors, memory, *devices = describe(inventory)
+    yield Check("processors", "ok", f"{processors}: `--workers {threads}` at most")
+    yield Check("memory", "ok", memory)
+    for line in devices:
+        yield Check("gpu", "ok", line)
+    for warning in inventory.warnings:
+        yield Check(
+            "gpu", "warn", warning, 'pools with `device = "gpu"` need it; `nvidia-smi` shows the driver\'s view'
+        )
 
 
 def check_program(program: str, purpose: str) -> Check:

@@ -23,7 +23,8 @@ TINTS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @click.command(
     cls=Verb,
     short_help="Look at this machine and say what to fix.",
-    help="Look at this machine: Python, packages, store, ports, disk, limits, optional programs.\n\n"
+    help="Look at this machine: Python, packages, store, ports, disk, limits, processors, memory, GPUs,\n"
+    "optional programs.\n\n"
     "Exit status 1 when something must be fixed; warnings do not count.",
     examples=(
         ("slipway doctor", "a table of checks, and the fix of each that is not ok"),

@@ -23,6 +23,8 @@ from slipway_cli.client import client
 from slipway_cli.doctor import doctor
 from slipway_cli.new import new
 from slipway_cli.serve import serve
+from slipway_cli.simulate import simulate
+from slipway_cli.swap import swap
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import VerbGroup
 
@@ -86,7 +88,7 @@ def bundle() -> None:
 
 for _verb in (build, inspect, verify, diff, list_bundles, rm, gc):
     bundle.add_command(_verb)
-for _top in (serve, new, client, bundle, doctor):
+for _top in (serve, swap, simulate, new, client, bundle, doctor):
     slipway.add_command(_top)
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--admin-host", help="Address of /metrics.  [default: 127.0.0.1]")
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="Port of /metrics; 0 chooses one.  [default: 8002]")
 @click.option("--workers", type=click.IntRange(1, 512), help="API worker processes.  [default: 1]")
+@click.option("--grpc/--no-grpc", default=None, help="Answer the inference protocol over gRPC too.  [default: no]")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Port of gRPC; 0 chooses one.  [default: 8001]")
 @click.option("--drain-s", type=click.FloatRange(0), help="Seconds of taking requests after SIGTERM.  [default: 1]")
 @click.option("--stop-s", type=click.FloatRange(0), help="Seconds to finish what was accepted.  [default: 30]")
 @click.option("--page/--no-page", default=None, help="Serve /, /docs and /openapi.json.  [default: page]")
