@@ -1,6 +1,6 @@
 # Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix lock regen fork bench clean
+.PHONY: help demo test soak check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
 
 help: ## show the verbs
@@ -12,6 +12,11 @@ demo: ## train, bundle, verify and serve churn, then send it traffic
 test: check ## everything that must hold: static checks, then all tests
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest $(ARGS)
+
+soak: ## faults under load: killed, hung and poisoned processes, full disks, slow clients (SOAK_S=60 seconds each)
+	@sh scripts/setup.sh dev
+	@sh scripts/system-packages.sh
+	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
 
 check: ## static checks only: lock, lint, format, types, boundaries
 	@sh scripts/setup.sh dev

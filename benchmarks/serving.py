@@ -50,6 +50,7 @@ SERVERS = {
     "asgi-bare": Server(UVICORN.format("asgi_bare")),
     "slipway": Server(SERVE.format(HERE / "service")),
     "slipway-off": Server(SERVE.format(HOME / "service-off")),
+    "slipway-pool": Server(SERVE.format(HOME / "service-pool")),
     "fastapi": Server(UVICORN.format("fastapi_hand")),
     "litestar": Server(UVICORN.format("litestar_hand")),
     "bentoml": Server(f"{HOME}/bento/bin/bentoml serve bento_svc:Churn --port {PORT}", body="bento.json"),
@@ -67,6 +68,14 @@ SERVERS = {
 }
 
 
+ACCEL = {
+    "asgi-hello": SERVERS["asgi-hello"],
+    "slipway": Server(SERVE.format(HERE / "accel")),
+    **{name: SERVERS[name] for name in ("bentoml-batch", "litserve-batch", "mlserver-batch", "ray-batch")},
+}
+"""Who runs the stand-in for an accelerator; `asgi-hello` runs no model and gives the turnaround of the HTTP stack."""
+
+
 class Load(NamedTuple):
     """What wrk saw, and what the server's processes used meanwhile."""
 
@@ -81,7 +90,8 @@ class Load(NamedTuple):
 def main() -> int:
     """Measure what was asked for; the exit status is 1 when a server did not start."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--servers", default=",".join(SERVERS), help="which, comma-separated")
+    parser.add_argument("--model", choices=("churn", "accel"), default="churn", help="what everybody computes")
+    parser.add_argument("--servers", help="which, comma-separated; all of the model's by default")
     parser.add_argument("--conns", default="1,64,256", help="connections, comma-separated")
     parser.add_argument("--secs", type=int, default=5, help="seconds of each measurement")
     parser.add_argument("--reps", type=int, default=1, help="repetitions; the median by req/s is shown")
@@ -92,8 +102,10 @@ def main() -> int:
     print(f"{'server':<16}{'conns':>6}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}", end="")
     print(f"{'bad':>6}{'cpu µs/req':>11}{'PSS MiB':>9}{'start s':>9}")
     failed = False
-    for name in options.servers.split(","):
-        for line in measured(name, SERVERS[name], options):
+    servers = SERVERS if options.model == "churn" else ACCEL
+    os.environ["BENCH_MODEL"] = options.model
+    for name in options.servers.split(",") if options.servers else servers:
+        for line in measured(name, servers[name], options):
             failed |= "did not start" in line
             print(line, flush=True)
     return int(failed)

@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${BENCH_DIR:-$here/.bench}
 PATH=$PATH:$here/../.tools/bin
-mkdir -p "$dir" "$here/service/model"
+mkdir -p "$dir" "$here/service/model" "$here/accel/model"
 
 environment() {
   local name=$1
@@ -26,4 +26,7 @@ fi
 cp "$dir/churn.ubj" "$here/service/model/churn.ubj"
 rm -rf "$dir/service-off" && cp -r "$here/service" "$dir/service-off" # ours with batching switched off
 sed -i.bak 's/^max_rows = .*/batching = false/' "$dir/service-off/slipway.toml"
+rm -rf "$dir/service-pool" && cp -r "$here/service" "$dir/service-pool" # ours through a runner pool
+echo 'pool = { replicas = 1 }' >>"$dir/service-pool/slipway.toml"
+printf '\x60\0\0\0\0\0\0\0%-96s\0\0\0\0' '{"nothing":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' >"$here/accel/model/nothing.safetensors"
 echo "ready: $dir"

@@ -17,9 +17,12 @@ import uvloop
 
 from slipway_bundle import load_service, open_folder
 from slipway_serve.app import create_app
+from slipway_serve.computation import Computation
 from slipway_serve.config import load_runtime
 from slipway_serve.engine import Engine
-from slipway_serve.routes import Asked, RowHandler, ServerState
+from slipway_serve.handlers import RowHandler
+from slipway_serve.lane import Outputs
+from slipway_serve.routes import Asked, ServerState
 from slipway_signals import ServiceMetrics, Slots
 
 FOLDER = Path(__file__).parent / "service"
@@ -66,7 +69,12 @@ async def measure() -> list[tuple[str, float]]:
     handler = RowHandler(engine, engine.service.models["churn"])
     row = handler.decode(BODY)
     payload = lane.inputs.pack(row)
-    answer = lane.compute([payload], 1).row(0)
+    computation = Computation(engine.service.models["churn"], view.models["churn"], threads=1)
+
+    def computed(payloads: list[bytes]) -> Outputs:
+        return Outputs(computation.compute(b"", payloads, len(payloads)), computation.outputs)
+
+    answer = computed([payload]).row(0)
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": BODY, "more_body": False}
@@ -89,7 +97,7 @@ async def measure() -> list[tuple[str, float]]:
 
     task = await per_task(nothing)
     together = [payload] * TOGETHER
-    predict = per_call(lambda: lane.compute(together, TOGETHER).row(0), 100) / TOGETHER
+    predict = per_call(lambda: computed(together).row(0), 100) / TOGETHER
     queue = await per_task(queued)
     inside = await per_task(handled)
     everything = await per_task(whole)

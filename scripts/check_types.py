@@ -18,6 +18,10 @@ LEFT_OUT = (("benchmarks", "peers"),)
 """What peers are measured with needs the peers, which are not in the lock."""
 
 
+GENERATED = ("_pb2.py", "_pb2_grpc.py")
+"""Written by a compiler (`scripts/protos.py`); their types are in the stubs beside them."""
+
+
 def main() -> int:
     """Exit status of the worst run, after all have run."""
     together: list[str] = []
@@ -40,7 +44,9 @@ def _files() -> list[Path]:
     return [
         path
         for path in found
-        if not any(part.startswith(".") for part in path.parts) and path.parts[:2] not in LEFT_OUT
+        if not any(part.startswith(".") for part in path.parts)
+        and path.parts[:2] not in LEFT_OUT
+        and not path.name.endswith(GENERATED)
     ]
 
 

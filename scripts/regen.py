@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import protos
 
 from slipway_cli.main import slipway
 
@@ -36,7 +37,7 @@ def main() -> int:
         print(f"regen: {PAGE.name} is not what the code says\nhint: run `make regen` and commit it", file=sys.stderr)
         return 1
     PAGE.write_text(page)
-    return 0
+    return protos.main()
 
 
 def render() -> str:

@@ -12,7 +12,7 @@ PATH="$PWD/$unpacked/usr/bin:$PATH"
 say() { printf 'system packages: %s\n' "$*" >&2; }
 
 missing=
-for pair in skopeo:skopeo umoci:umoci wrk:wrk strace:strace chromium:chromium prometheus:promtool; do
+for pair in skopeo:skopeo umoci:umoci wrk:wrk strace:strace chromium:chromium faketime:faketime prometheus:promtool; do
     program=${pair#*:}
     command -v "$program" >/dev/null 2>&1 || missing="$missing ${pair%:*}"
 done

@@ -46,7 +46,8 @@ class Served:
         prepare: str | None = None,
     ) -> None:
         options = {"targets": [str(t) for t in targets], "store": str(store), "flags": flags, "reload": reload}
-        self.log = Path(str(targets[0])).parent / f"server-{time.monotonic_ns()}.log"
+        beside = store.parent if prepare is None else Path(str(targets[0])).parent  # not in what it mounts over
+        self.log = beside / f"server-{time.monotonic_ns()}.log"
         self._out = self.log.open("wb")
         command = [sys.executable, "-c", LAUNCH, json.dumps(options)]
         if prepare is not None:  # in a mount namespace of its own
