@@ -48,6 +48,12 @@ FIRST_RETRY_S: Final = 0.020
 LONGEST_RETRY_S: Final = 0.500
 SUBMIT_BYTES: Final = 1024 * 1024
 """Inline payload of one frame; more leaves in several, so that no frame comes near its limit."""
+BARREN_TURNS: Final = 3
+"""A request that is ready to be read needs two turns of the loop: the read, then the step of its task."""
+_ALL_HERE: Final = 0.95
+"""Share of the crowd that counts as everybody."""
+_FORGET: Final = 0.9
+"""What is left of the crowd after a flush that saw fewer."""
 _BYTES_A_TICKET: Final = 64
 """What a ticket weighs besides its payload, about."""
 
@@ -94,6 +100,9 @@ class PoolClient:
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = FIRST_RETRY_S
         self._is_flushing = False
+        self._barren = 0  # turns of the loop in a row that brought nobody
+        self._gathered = 0
+        self._crowd = 0.0  # how many tickets were outstanding at once, lately
         self._is_writing = False
         self._is_closed = False
 
@@ -247,7 +256,26 @@ class PoolClient:
     def _flush_soon(self) -> None:
         if not self._is_flushing and self._connection is not None:
             self._is_flushing = True
-            cast("asyncio.AbstractEventLoop", self._loop).call_soon(self._flush)
+            self._barren, self._gathered = 0, 0
+            cast("asyncio.AbstractEventLoop", self._loop).call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Flush, or let the loop read what else is ready first: a frame costs the dispatcher a wake-up.
+
+        Nobody is waited for who was not here lately, so a single client is never held up; and a few turns of the loop
+        without anybody new end it.
+        """
+        if len(self._fresh) > self._gathered:
+            self._gathered = len(self._fresh)
+            self._barren = 0
+        else:
+            self._barren += 1
+        present = len(self._outstanding)
+        if present >= _ALL_HERE * self._crowd or self._barren > BARREN_TURNS:
+            self._crowd = max(present, _FORGET * self._crowd)
+            self._flush()
+        else:
+            cast("asyncio.AbstractEventLoop", self._loop).call_soon(self._gather)
 
     def _flush(self) -> None:
         self._is_flushing = False
