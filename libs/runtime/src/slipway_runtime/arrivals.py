@@ -22,6 +22,9 @@ _SLOW_FORGET = 0.7
 """What is left of the slowest gap for the next batch."""
 _PATIENCE = 2.0
 """How many predicted gaps of silence mean that the burst is over."""
+_RETURN_FORGET = 0.3
+"""Weight of one batch in the average time after which everybody who was answered is back."""
+_RETURN_MARGIN = 1.2
 _SLOW_PATIENCE = 1.5
 """The same for the slowest gap lately inside a burst: network stacks deliver in clumps."""
 
@@ -34,12 +37,16 @@ class ArrivalPredictor:
     """
 
     __slots__ = (
+        "_answered_at",
         "_in_flight",
         "_last_event",
         "_log_gap",
         "_longest_pause_s",
         "_now_peak",
         "_past_peak",
+        "_return_each_s",
+        "_returned",
+        "_returning",
         "_slow_gap",
         "gather_since",
     )
@@ -52,6 +59,10 @@ class ArrivalPredictor:
         self._in_flight = 0
         self._now_peak = 0
         self._past_peak = 0
+        self._answered_at = -math.inf
+        self._returning = 0  # of those answered last, who has not come back
+        self._returned = 1  # how many were answered last
+        self._return_each_s = math.inf
         self.gather_since = -math.inf
         """When gathering began: the last answer, or the first arrival at an empty queue after it."""
 
@@ -69,6 +80,11 @@ class ArrivalPredictor:
         """`count` tickets arrived since the last call, the last of them at `now`; `waiting` wait now, they included."""
         if waiting <= count:
             self.gather_since = now
+        if self._returning:
+            self._returning -= count
+            if self._returning <= 0:
+                self._learn_return(now - self._answered_at)
+                self._returning = 0
         present = waiting + self._in_flight
         self._now_peak = max(self._now_peak, present)
         pause = now - self._last_event
@@ -88,7 +104,25 @@ class ArrivalPredictor:
     def answered(self, now: float, count: int) -> None:
         """A batch of `count` tickets was answered at `now`, by whatever outcome."""
         self._in_flight = max(0, self._in_flight - count)
+        if self._returning:  # they were not back when the next batch was
+            self._learn_return(2.0 * (now - self._answered_at))
+        self._returning = self._returned = count
+        self._answered_at = now
         self._last_event = self.gather_since = now
+
+    def _learn_return(self, seconds: float) -> None:
+        each = seconds / self._returned
+        known = self._return_each_s
+        self._return_each_s = each if known == math.inf else known + (each - known) * _RETURN_FORGET
+
+    def return_s(self, tickets: int) -> float:
+        """Seconds after which so many who are answered together are believed to be back; inf when that is not known."""
+        return tickets * self._return_each_s
+
+    @property
+    def back_at(self) -> float:
+        """When all who were answered last are believed to be back; inf when that is not known."""
+        return self._answered_at + _RETURN_MARGIN * self.return_s(self._returned)
 
     def left(self, count: int = 1) -> None:
         """`count` waiting tickets were cancelled or expired: their clients are not expected back."""

@@ -47,6 +47,9 @@ Decision: TypeAlias = Send | Wait
 _RESERVE_S = 0.002
 """What a wait leaves over before the last moment: timers of event loops count whole milliseconds."""
 
+_HALF = 0.4
+"""Share of the clients that counts as half of them: when two halves take turns, nobody waits for the other half."""
+
 _NOTHING_WAITS = Wait(math.inf, 1)
 
 
@@ -93,6 +96,9 @@ def decide(
         return Send(rows, "flush")
     if limits.gather_s == 0.0 or not arrivals.expects_more(queue.tickets):
         return Send(rows, "idle")
+    together = _everybody(queue, costs, arrivals, limits, largest, now)
+    if together is not None:
+        return together
     more = rows + max(1, round(waiting / queue.tickets))
     if more > largest or not _is_worth_waiting(rows, more, costs, arrivals.gap_s):
         return Send(rows, "knee")
@@ -103,6 +109,32 @@ def decide(
     if until <= now:
         return Send(rows, "deadline" if latest <= now else "idle")
     return Wait(until, min(largest, waiting + arrivals.missing(queue.tickets)))
+
+
+def _everybody(
+    queue: TicketQueue, costs: CostTable, arrivals: ArrivalPredictor, limits: Limits, largest: int, now: float
+) -> Decision | None:
+    """Wait until everybody who was answered last is back, when one batch of all is better than two halves in turn.
+
+    The next arrival alone never is, when answers take a while to be written and read: it is the whole crowd that is.
+    Clients in a closed loop would split in two for good otherwise, and each half would pay the fixed cost. Two halves
+    in turn hide the way back of the other half, so all together are better only if C(N) + return < 2 C(N/2).
+    """
+    waiting = queue.rows
+    rows = min(waiting, largest)
+    crowd = min(largest, waiting + round(arrivals.missing(queue.tickets) * waiting / queue.tickets))
+    back_at = arrivals.back_at
+    if crowd <= rows or back_at == math.inf:
+        return None
+    together_s = costs.p50(crowd) + arrivals.return_s(round(crowd * queue.tickets / waiting))
+    if together_s >= 2.0 * costs.p50(max(1, crowd // 2)):
+        return Send(rows, "knee") if rows >= _HALF * crowd else None
+    if crowd * costs.p50(rows) <= rows * (costs.p50(crowd) + max(0.0, back_at - now)):
+        return None
+    head = queue.head()
+    latest = math.inf if head is None else last_moment(head.deadline, costs, crowd)
+    until = min(back_at, arrivals.gather_since + min(limits.gather_s, costs.p50(rows)), latest)
+    return Wait(until, crowd) if until > now else None
 
 
 def last_moment(deadline: float, costs: CostTable, rows: int) -> float:

@@ -282,7 +282,7 @@ class DispatcherServer:
             for worker, tickets in groups.items()
         ]
         runner.flights[batch.number] = [ticket for tickets in groups.values() for ticket in tickets]
-        self._board.send(runner.connection, Work(batch.number, batch.model, batch.key, work))
+        self._board.send(runner.connection, Work(batch.number, batch.model, batch.key, work), is_urgent=True)
 
     def _share(self, owner: _Peer, reader: _Peer) -> None:
         if owner.slab not in reader.known_slabs:

@@ -50,6 +50,8 @@ SUBMIT_BYTES: Final = 1024 * 1024
 """Inline payload of one frame; more leaves in several, so that no frame comes near its limit."""
 BARREN_TURNS: Final = 3
 """A request that is ready to be read needs two turns of the loop: the read, then the step of its task."""
+GATHER_S: Final = 0.002
+"""The longest that a request is held back for others: a busy loop could go on bringing somebody for ever."""
 _ALL_HERE: Final = 0.95
 """Share of the crowd that counts as everybody."""
 _FORGET: Final = 0.9
@@ -102,6 +104,7 @@ class PoolClient:
         self._is_flushing = False
         self._barren = 0  # turns of the loop in a row that brought nobody
         self._gathered = 0
+        self._gather_until = 0.0
         self._crowd = 0.0  # how many tickets were outstanding at once, lately
         self._is_writing = False
         self._is_closed = False
@@ -257,6 +260,7 @@ class PoolClient:
         if not self._is_flushing and self._connection is not None:
             self._is_flushing = True
             self._barren, self._gathered = 0, 0
+            self._gather_until = self._clock() + GATHER_S
             cast("asyncio.AbstractEventLoop", self._loop).call_soon(self._gather)
 
     def _gather(self) -> None:
@@ -271,7 +275,8 @@ class PoolClient:
         else:
             self._barren += 1
         present = len(self._outstanding)
-        if present >= _ALL_HERE * self._crowd or self._barren > BARREN_TURNS:
+        is_late = self._clock() >= self._gather_until
+        if is_late or present >= _ALL_HERE * self._crowd or self._barren > BARREN_TURNS:
             self._crowd = max(present, _FORGET * self._crowd)
             self._flush()
         else:

@@ -56,6 +56,7 @@ class Switchboard:
         self._wakeups = wakeups
         self._owner = owner
         self._connections: set[FrameSocket] = set()
+        self._urgent: set[FrameSocket] = set()
         self._dirty: set[FrameSocket] = set()
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeups, selectors.EVENT_READ)
@@ -75,17 +76,21 @@ class Switchboard:
                 if mask & selectors.EVENT_WRITE:
                     self._dirty.add(key.fileobj)
 
-    def send(self, connection: FrameSocket, frame: Frame, fds: tuple[int, ...] = ()) -> None:
-        """Say something, at the next `flush`; nothing happens when the connection is over."""
+    def send(self, connection: FrameSocket, frame: Frame, fds: tuple[int, ...] = (), *, is_urgent: bool = False) -> None:
+        """Say something, at the next `flush`, what is urgent first; nothing happens when the connection is over.
+
+        Whoever hears first wakes first: on a busy machine an API worker that writes its answers would keep a free
+        replica waiting for its next batch.
+        """
         if not connection.is_closed:
             connection.send(frame, fds)
-            self._dirty.add(connection)
+            (self._urgent if is_urgent else self._dirty).add(connection)
 
     def flush(self) -> bool:
         """Hand over what was said. Returns whether a connection ended while doing so: decide again."""
         has_parted = False
-        while self._dirty:
-            connection = self._dirty.pop()
+        while waiting := self._urgent or self._dirty:
+            connection = waiting.pop()
             if connection.is_closed:
                 continue
             try:
@@ -111,6 +116,7 @@ class Switchboard:
         self._selector.unregister(connection)
         connection.close()
         self._connections.discard(connection)
+        self._urgent.discard(connection)
         self._dirty.discard(connection)
         self._owner.parted(connection)
 
