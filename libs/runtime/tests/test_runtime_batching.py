@@ -120,6 +120,37 @@ def test_returning_clients_are_waited_for_while_it_raises_throughput() -> None:
     assert decide(queued([(1, 60.0)] * 16), costs(), predictor, LIMITS, 40e-6 * 16) == Send(16, "idle")
 
 
+def slowly_returning(clients: int, return_s: float) -> ArrivalPredictor:
+    """Clients whose answers take a while to be written: the last of them is back `return_s` after its answer."""
+    predictor = ArrivalPredictor(longest_pause_s=0.05)
+    for round_ in range(-8, 0):
+        for waiting in range(1, clients + 1):
+            predictor.arrived(round_ + return_s * (0.5 + 0.5 * waiting / clients), waiting)
+        predictor.sent(0, clients)
+        predictor.answered(float(round_ + 1), clients)
+    return predictor
+
+
+def test_everybody_is_waited_for_when_one_batch_is_better_than_two_halves() -> None:
+    """64 are back after 4 ms: 11.4 + 4 ms for all of them are less than two times 8.2 ms."""
+    predictor = slowly_returning(64, 0.004)
+    predictor.arrived(0.002, 30, 30)
+
+    decision = decide(queued([(1, 1.0)] * 30), costs(), predictor, LIMITS, 0.002)
+
+    assert decision == Wait(pytest.approx(0.0048, rel=0.01), 64)
+
+
+def test_two_halves_take_turns_when_the_way_back_is_longer_than_the_fixed_cost() -> None:
+    """64 are back after 8 ms: 11.4 + 8 ms are more than two times 8.2 ms, so one half computes while one returns."""
+    predictor = slowly_returning(64, 0.008)
+    predictor.arrived(0.006, 32, 32)
+
+    decision = decide(queued([(1, 1.0)] * 32), costs(), predictor, LIMITS, 0.006)
+
+    assert decision == Send(32, "knee")
+
+
 def test_a_cheap_model_waits_for_nobody() -> None:
     predictor = returning(16, gap_s=0.001)
     predictor.arrived(0.001, 1)

@@ -15,7 +15,7 @@ import msgspec
 
 from slipway_runtime.control import WorkerControl, slot_fd_from_environment
 from slipway_runtime.dispatcher import DispatcherServer
-from slipway_serve.options import DispatcherOptions
+from slipway_serve.options import GC_ALLOCATIONS, DispatcherOptions
 from slipway_signals import PoolMetrics, Slots
 
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
     return server.run()
 
 

@@ -1,8 +1,14 @@
 """What a supervisor tells the processes it starts: one value each, which crosses the process border as JSON."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from slipway_serve.config import LimitsConfig, RuntimeConfig, ServerConfig
+
+GC_ALLOCATIONS: Final = 50_000
+"""Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
+request in flight for 30 ms, once or twice a second (p99 at 64 connections: 35 ms with, 4 ms without)."""
 
 
 class PoolAccess(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from slipway_runtime.wire.frames import Join, Sample
 from slipway_serve.computation import Computation
 from slipway_serve.engine import example_row, service_of
 from slipway_serve.lanes import check_examples
-from slipway_serve.options import RunnerOptions
+from slipway_serve.options import GC_ALLOCATIONS, RunnerOptions
 from slipway_serve.pools import MEBIBYTE, PlannedPool, ceiling_of, pools_of, spec_of
 from slipway_serve.service import Model, Service
 from slipway_signals import ServiceMetrics, Slots
@@ -74,6 +74,7 @@ def run(options: RunnerOptions, control: WorkerControl | None, slot_fd: int | No
     )
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
     limits = RunnerLimits(memory_bytes=ceiling_of(pool), age_s=pool.config.max_age_s)
     return run_runner(options.pools.path, join, computations, control=control, limits=limits)
 

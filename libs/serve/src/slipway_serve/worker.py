@@ -30,7 +30,7 @@ from slipway_runtime.control import WorkerControl, generation_from_environment, 
 from slipway_serve.app import create_app
 from slipway_serve.connections import Connection, protocol_for
 from slipway_serve.engine import Engine, PoolMembership, service_of
-from slipway_serve.options import WorkerOptions
+from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
 from slipway_serve.routes import ServerState
 from slipway_signals import ServiceMetrics, Slots
 
@@ -42,9 +42,6 @@ logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
 LAST_REQUEST_S: Final = 0.2
 """How long a client that was connected at the very end has for its request to arrive."""
-GC_ALLOCATIONS: Final = 50_000
-"""Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
-request in flight for 30 ms, once or twice a second (p99 at 64 connections: 35 ms with, 4 ms without)."""
 SWEEP_TICKS: Final = 10
 """uvicorn ticks ten times a second; slow clients are looked for once."""
 
