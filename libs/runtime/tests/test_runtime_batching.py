@@ -138,7 +138,9 @@ def test_everybody_is_waited_for_when_one_batch_is_better_than_two_halves() -> N
 
     decision = decide(queued([(1, 1.0)] * 30), costs(), predictor, LIMITS, 0.002)
 
-    assert decision == Wait(pytest.approx(0.0048, rel=0.01), 64)
+    assert isinstance(decision, Wait)
+    assert decision.until == pytest.approx(0.0048, rel=0.01)
+    assert decision.rows == 64
 
 
 def test_two_halves_take_turns_when_the_way_back_is_longer_than_the_fixed_cost() -> None:

@@ -76,7 +76,9 @@ class Switchboard:
                 if mask & selectors.EVENT_WRITE:
                     self._dirty.add(key.fileobj)
 
-    def send(self, connection: FrameSocket, frame: Frame, fds: tuple[int, ...] = (), *, is_urgent: bool = False) -> None:
+    def send(
+        self, connection: FrameSocket, frame: Frame, fds: tuple[int, ...] = (), *, is_urgent: bool = False
+    ) -> None:
         """Say something, at the next `flush`, what is urgent first; nothing happens when the connection is over.
 
         Whoever hears first wakes first: on a busy machine an API worker that writes its answers would keep a free
