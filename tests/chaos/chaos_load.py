@@ -5,8 +5,10 @@ connection, ask one after another, and give each request a deadline far beyond t
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -114,13 +116,13 @@ class Load:
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
         while not idle.empty():
-            idle.get_nowait().close()
+            await idle.get_nowait().end()
 
     async def _client(self) -> None:
         connection = _Connection(self._host, self._port)
         while not self._is_over.is_set():
             await self._once(connection)
-        connection.close()
+        await connection.end()
 
     async def _once(self, connection: "_Connection") -> None:
         self.report.sent += 1
@@ -155,6 +157,13 @@ class _Connection:
             self._streams[1].close()
             self._streams = None
 
+    async def end(self) -> None:
+        if self._streams is not None:
+            _, writer = self._streams
+            self.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
 
 async def at(when: float) -> None:
     """Until that point in time, on the monotonic clock."""
@@ -175,3 +184,32 @@ def eventually(claim: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not claim():
         assert time.monotonic() < ends, "it never became true"
         pause(0.05)
+
+
+async def trickle(url: str, count: int, seconds: float) -> None:
+    """Open the connections, say how many, and send each one byte a second until the server has had enough."""
+    address = urlsplit(url)
+    limit = asyncio.Semaphore(256)
+    request = b"POST /predict HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"
+
+    async def one() -> asyncio.StreamWriter | None:
+        async with limit:
+            try:
+                _, writer = await asyncio.open_connection(address.hostname, address.port)
+            except OSError:
+                return None
+        return writer
+
+    writers = [writer for writer in await asyncio.gather(*(one() for _ in range(count))) if writer is not None]
+    sys.stdout.write(f"{len(writers)}\n")
+    sys.stdout.flush()
+    started = time.monotonic()
+    for place in range(int(seconds)):
+        for writer in writers:
+            if not writer.is_closing():
+                writer.write(request[place % len(request) : place % len(request) + 1])
+        await at(started + place + 1)
+
+
+if __name__ == "__main__":
+    asyncio.run(trickle(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

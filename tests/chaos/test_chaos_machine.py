@@ -1,17 +1,15 @@
 """The machine turns on the server: full disks, full shared memory, jumping clocks, slow clients, floods."""
 
-import asyncio
 import os
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import chaos_load
 import httpx
 import pytest
-from chaos_load import SOAK_S, Load, at, eventually, pause
+from chaos_load import SOAK_S, Load, eventually, pause
 from pool_folders import write_obedient
 from serve_process import serving
 from test_chaos_processes import POOL, SLOW, children, ended
@@ -51,7 +49,7 @@ def test_the_clock_of_the_wall_jumps(tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     clock.write_text("+0")
     found = subprocess.run(
-        ["faketime", "-m", "+0", "sh", "-c", "echo $LD_PRELOAD"], capture_output=True, text=True, check=True
+        ["faketime", "-m", "-f", "+0", "sh", "-c", "echo $LD_PRELOAD"], capture_output=True, text=True, check=True
     )
     env = {
         "LD_PRELOAD": found.stdout.strip(),
@@ -60,7 +58,7 @@ def test_the_clock_of_the_wall_jumps(tmp_path: Path) -> None:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     with serving(write_obedient(tmp_path / "o", POOL), store=tmp_path / "store", env=env) as served:
-        load = Load(served.url, action=SLOW)
+        load = Load(served.url)  # no sleep in the model: libfaketime breaks clock_nanosleep
         for jump in ("+3600", "-7200", "+864000"):
             pause(SOAK_S / 8)
             clock.write_text(jump)
@@ -80,13 +78,12 @@ def test_ten_thousand_slow_clients(tmp_path: Path) -> None:
         pytest.skip(f"{wanted} open files are needed, {hard} are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     with serving(write_obedient(tmp_path / "o", POOL), store=tmp_path / "store") as served:
-        slow = subprocess.Popen(
-            [sys.executable, __file__, served.url, str(SLOW_CLIENTS), str(SOAK_S)], stdout=subprocess.PIPE
-        )
-        assert slow.stdout is not None
-        opened = int(slow.stdout.readline())
-        load = Load(served.url)
-        slow.wait(SOAK_S * 2 + 60)
+        command = [sys.executable, chaos_load.__file__, served.url, str(SLOW_CLIENTS), str(SOAK_S)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as slow:
+            assert slow.stdout is not None
+            opened = int(slow.stdout.readline())
+            load = Load(served.url)
+            slow.wait(SOAK_S * 2 + 60)
         report = ended(f"{opened} slow clients beside", load)
 
     assert opened == SLOW_CLIENTS
@@ -110,32 +107,3 @@ def test_ten_times_the_capacity(tmp_path: Path) -> None:
     print(f"      goodput {goodput:.0%} of the peak, refusals p99 {report.quantile_ms(0.99, 'refusals_s'):.1f} ms")
     assert report.failed == report.statuses[504], "nothing but a missed deadline"
     assert goodput >= 0.8
-
-
-async def trickle(url: str, count: int, seconds: float) -> None:
-    """Open the connections, say how many, and send each one byte a second until the server has had enough."""
-    address = urlsplit(url)
-    limit = asyncio.Semaphore(256)
-    request = b"POST /predict HTTP/1.1\r\nhost: slow\r\ncontent-type: application/json\r\n"
-
-    async def one() -> asyncio.StreamWriter | None:
-        async with limit:
-            try:
-                _, writer = await asyncio.open_connection(address.hostname, address.port)
-            except OSError:
-                return None
-        return writer
-
-    writers = [writer for writer in await asyncio.gather(*(one() for _ in range(count))) if writer is not None]
-    sys.stdout.write(f"{len(writers)}\n")
-    sys.stdout.flush()
-    started = time.monotonic()
-    for place in range(int(seconds)):
-        for writer in writers:
-            if not writer.is_closing():
-                writer.write(request[place % len(request) : place % len(request) + 1])
-        await at(started + place + 1)
-
-
-if __name__ == "__main__":
-    asyncio.run(trickle(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
