@@ -63,6 +63,42 @@ def test_submissions_of_one_turn_leave_as_one_frame_for_each_model_and_key() -> 
     at_station(main)
 
 
+def test_clients_that_come_back_in_the_turns_that_follow_leave_in_one_frame() -> None:
+    """Ten were here a moment ago: the first of them to come back does not leave alone."""
+
+    async def main(s: Station) -> None:
+        lane = s.lane()
+        futures = [lane.submit_nowait(b"x", 1, s.later(60)) for _ in range(10)]
+        s.peer.answer(*await s.peer.submitted())
+        for future in futures:
+            await result_of(future)
+
+        for _ in range(10):
+            lane.submit_nowait(b"y", 1, s.later(60))
+            await turns(1)
+
+        assert len(await s.peer.submitted()) == 10
+
+    at_station(main)
+
+
+def test_a_loop_that_always_brings_somebody_does_not_hold_the_first_one_up() -> None:
+    async def main(s: Station) -> None:
+        lane = s.lane(max_queued_rows=100_000)
+        lane.submit_nowait(b"x", 1, s.later(60))
+        await s.peer.submitted()
+        brought = 0
+        while s.peer.is_silent():  # no turn without a new one
+            lane.submit_nowait(b"y", 1, s.later(60))
+            brought += 1
+            assert brought < 50_000, "nothing left while new ones came"
+            await turns(1)
+
+        assert await s.peer.submitted()
+
+    at_station(main)
+
+
 def test_much_inline_payload_leaves_in_several_frames() -> None:
     async def main(s: Station) -> None:
         lane = s.lane()
