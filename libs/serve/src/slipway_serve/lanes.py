@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from slipway_bundle import BundleView, ConfigError, LoadedModel
 from slipway_bundle.description import codecs
-from slipway_bundle.replay import check_golden, refuse_mismatches
+from slipway_bundle.replay import check_golden, examples_by_model, refuse_mismatches
 from slipway_runtime import Limits, Pool
 from slipway_runtime.concurrent_pool import ConcurrentPool
 from slipway_runtime.dispatch.spec import PoolSpec
@@ -123,8 +123,7 @@ def check_examples(view: BundleView, model: Model[Any, Any], computation: Comput
     Raises:
         GoldenMismatchError: a bundle answers otherwise than it was built to.
     """
-    numbered = enumerate(view.golden, start=1)
-    examples = [(line, golden) for line, golden in numbered if golden.model == model.name]
+    examples = examples_by_model(view.golden).get(model.name, [])
     mismatches = check_golden(model, view.models[model.name], computation.weights, examples)
     if view.digest is not None:
         refuse_mismatches(mismatches, len(examples))

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from slipway_bundle import HostError, SlipwayError, Store, UsageError, open_any
+from slipway_runtime.orders import SwapBusyError
 from slipway_runtime.supervision import RolloutKind, SupervisorEvent
 from slipway_runtime.supervisor import Supervisor
 from slipway_serve.config import load_runtime
@@ -139,7 +140,7 @@ class Swapper:
 
     def _begin(self, request: SwapRequest) -> SwapBegun:
         if self._swap is not None:
-            raise _Busy("a swap is running", hint="wait for it: GET /debug/rollout tells how far it is")
+            raise SwapBusyError("a swap is running", hint="wait for it: GET /debug/rollout tells how far it is")
         store = Store.open(self._store)
         fresh = _service(request.target, store, self._environment)
         place = self._place_of(request.service or fresh.view.name)
@@ -168,12 +169,6 @@ class Swapper:
             f"no service {name!r} is served here, expected one of {served}",
             hint="name the one to replace with `--service`",
         )
-
-
-class _Busy(HostError):
-    """A swap is running."""
-
-    code = "swap_busy"
 
 
 def _service(target: str, store: Store, environment: Mapping[str, str]) -> Service:

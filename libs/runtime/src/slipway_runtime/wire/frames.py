@@ -269,7 +269,7 @@ def descriptors_of(frame: Frame) -> int:
 
 
 def encode_into(frame: Frame, buffer: bytearray) -> None:
-    """Append the frame, header and all, to `buffer`; about 30 ns a ticket of 100 bytes.
+    """Append the frame, header and all, to `buffer`.
 
     Raises:
         WireError: when it is longer than `MAX_FRAME_BYTES`; the buffer is as it was before.
@@ -287,7 +287,7 @@ def encode_into(frame: Frame, buffer: bytearray) -> None:
 
 
 def decode_frame(body: memoryview) -> Frame:
-    """The frame in `body`, which is without its header and is not kept; about 80 ns a ticket of 100 bytes.
+    """The frame in `body`, which is without its header and is not kept.
 
     Raises:
         WireError: when it is no frame.
