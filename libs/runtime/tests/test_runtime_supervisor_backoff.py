@@ -9,7 +9,7 @@ LIMITS = BackoffLimits(first_s=0.5, factor=2.0, ceiling_s=30.0, steady_s=60.0, c
 def test_waits_double_from_the_second_death_to_the_ceiling() -> None:
     backoff = Backoff(LIMITS)
 
-    waits = [backoff.died(100.0, None) - 100.0 for _ in range(10)]
+    waits = [backoff.died(100.0, 99.0, None) - 100.0 for _ in range(10)]
 
     assert waits == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
@@ -27,7 +27,7 @@ def test_three_deaths_in_a_row_are_a_crash_loop() -> None:
 
     looping = []
     for _ in range(4):
-        backoff.died(0.0, None)
+        backoff.died(0.0, 0.0, None)
         looping.append(backoff.is_crash_looping)
 
     assert looping == [False, False, True, True]
@@ -36,25 +36,34 @@ def test_three_deaths_in_a_row_are_a_crash_loop() -> None:
 def test_a_worker_that_was_ready_for_long_starts_afresh() -> None:
     backoff = Backoff(LIMITS)
     for _ in range(5):
-        backoff.died(0.0, None)
+        backoff.died(0.0, 0.0, None)
 
-    assert backoff.died(now=1000.0, ready_at=940.0) == 1000.0
+    assert backoff.died(now=1000.0, started_at=500.0, ready_at=940.0) == 1000.0
     assert not backoff.is_crash_looping
 
 
-def test_a_worker_that_was_ready_for_a_moment_does_not() -> None:
+def test_a_worker_that_served_for_longer_than_it_started_is_started_at_once_but_not_forgotten() -> None:
     backoff = Backoff(LIMITS)
     for _ in range(5):
-        backoff.died(0.0, None)
+        backoff.died(0.0, 0.0, None)
 
-    assert backoff.died(now=1000.0, ready_at=941.0) == 1008.0
+    assert backoff.died(now=1000.0, started_at=938.0, ready_at=969.0) == 1000.0
+    assert backoff.is_crash_looping
+
+
+def test_a_worker_that_served_for_less_than_it_started_waits() -> None:
+    backoff = Backoff(LIMITS)
+    for _ in range(5):
+        backoff.died(0.0, 0.0, None)
+
+    assert backoff.died(now=1000.0, started_at=936.0, ready_at=969.0) == 1008.0
 
 
 def test_steady_is_due_only_when_there_is_something_to_forget() -> None:
     backoff = Backoff(LIMITS)
 
     before = backoff.steady_at(10.0)
-    backoff.died(20.0, 10.0)
+    backoff.died(20.0, 0.0, 10.0)
     due = backoff.steady_at(20.5)
     backoff.steady()
 
@@ -69,13 +78,13 @@ def test_no_wait_is_negative_or_beyond_the_ceiling(deaths: list[tuple[float, flo
     backoff = Backoff(BackoffLimits(factor=factor))
 
     for now, ready_at in deaths:
-        assert now <= backoff.died(now, ready_at) <= now + 30.0
+        assert now <= backoff.died(now, 0.0, ready_at) <= now + 30.0
 
 
 def test_ten_thousand_deaths_still_have_a_wait() -> None:
     backoff = Backoff(LIMITS)
 
     for _ in range(10_000):
-        at = backoff.died(0.0, None)
+        at = backoff.died(0.0, 0.0, None)
 
     assert at == 30.0

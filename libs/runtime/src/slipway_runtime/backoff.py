@@ -1,7 +1,8 @@
 """Decides when a worker that died starts again. Pure: it takes the time as an argument and starts nothing.
 
-The invariant: it never gives up, and it never hurries: the first death after a steady life restarts at once (a crash
-must cost as little capacity as it can), each further one waits `factor` times longer, up to `ceiling_s`.
+The invariants: it never gives up; a worker that served for longer than its start took is started again at once (a
+crash must cost as little capacity as it can, and starting costs less than half of the time); each further death of one
+that did not waits `factor` times longer, up to `ceiling_s`.
 """
 
 import msgspec
@@ -13,7 +14,7 @@ class BackoffLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How fast a dying worker is started again."""
 
     first_s: float = 0.5
-    """Wait before the second restart in a row, seconds; the first has none."""
+    """Wait before the second restart after a short life, seconds; the first has none."""
     factor: float = 2.0
     """Each further wait is so many times longer."""
     ceiling_s: float = 30.0
@@ -31,6 +32,8 @@ class Backoff:
         self._limits = limits
         self.deaths = 0
         """Deaths in a row, since the worker was last steady."""
+        self._short = 0
+        """Deaths in a row of those that served for less time than they took to start."""
 
     @property
     def is_crash_looping(self) -> bool:
@@ -43,18 +46,21 @@ class Backoff:
 
     def steady(self) -> None:
         """The worker has been ready for long: forget its deaths."""
-        self.deaths = 0
+        self.deaths = self._short = 0
 
-    def died(self, now: float, ready_at: float | None) -> float:
-        """The worker died at `now`, after being ready since `ready_at` (None: it never was).
+    def died(self, now: float, started_at: float, ready_at: float | None) -> float:
+        """The worker died at `now`; it was started at `started_at` and ready since `ready_at` (None: it never was).
 
         Returns:
             When to start it again, on the clock of `now`.
         """
         if ready_at is not None and now - ready_at >= self._limits.steady_s:
-            self.deaths = 0
+            self.steady()
+        if ready_at is not None and now - ready_at >= ready_at - started_at:
+            self._short = 0
         self.deaths += 1
-        return now if self.deaths == 1 else now + self._wait_s(self.deaths - 2)
+        self._short += 1
+        return now if self._short == 1 else now + self._wait_s(self._short - 2)
 
     def failed(self, now: float) -> float:
         """An attempt beside a living worker failed at `now`: nothing was lost, so that even the first one waits.

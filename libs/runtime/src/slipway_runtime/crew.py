@@ -209,12 +209,12 @@ class Crew:
 
     def _launch(self, spec: WorkerSpec, generation: int, name: str) -> WorkerProcess:
         """Start one process with a slot of its own; a slot whose process never was is folded at once."""
-        deadline = self._clock() + self._limits.start_timeout_s
+        now, timeout_s = self._clock(), self._limits.start_timeout_s
         if self._slots is None:
-            return WorkerProcess(spec, generation, name, deadline, None)
+            return WorkerProcess(spec, generation, name, None, now=now, start_timeout_s=timeout_s)
         slot_fd = self._slots.open(name)
         try:
-            process = WorkerProcess(spec, generation, name, deadline, slot_fd)
+            process = WorkerProcess(spec, generation, name, slot_fd, now=now, start_timeout_s=timeout_s)
         except OSError:
             os.close(slot_fd)
             self._slots.fold(name)

@@ -25,14 +25,17 @@ class WorkerProcess:
         OSError: when the program cannot be executed.
     """
 
-    def __init__(self, spec: WorkerSpec, generation: int, name: str, deadline: float, slot_fd: int | None) -> None:
+    def __init__(
+        self, spec: WorkerSpec, generation: int, name: str, slot_fd: int | None, *, now: float, start_timeout_s: float
+    ) -> None:
         self.spec = spec
         self.generation = generation
         self.name = name
         """One name per start; names the slot."""
         self.state: WorkerState = "starting"
+        self.started_at = now
         self.ready_at: float | None = None
-        self.deadline: float | None = deadline
+        self.deadline: float | None = now + start_timeout_s
         """When it must be ready (starting) or gone (draining)."""
         self.was_killed = False
         """Whether it was killed for missing a deadline, or hastened."""

@@ -218,7 +218,7 @@ class Supervisor:
         """Start what the seat is for."""
         if why := self._crew.start(seat, seat.spec, seat.generation):
             self._is_lost(seat, seat.generation, was_ready=False, why=why)
-            self._lost(seat, None, (why, 3))
+            self._lost(seat, self._clock(), None, (why, 3))
 
     def _hear(self, seat: Seat, process: WorkerProcess) -> None:
         for message in self._crew.hear(seat, process):
@@ -269,7 +269,7 @@ class Supervisor:
             if was_successor and not is_ours:
                 self._recycling.failed(seat, why, self._clock())
             elif not was_successor:
-                self._lost(seat, process.ready_at, process.broken)
+                self._lost(seat, process.started_at, process.ready_at, process.broken)
         self._crew.clear(seat)
         if self._state == "stopping":
             self._crew.drain_next_stage()
@@ -282,7 +282,7 @@ class Supervisor:
         self._rollout.proceed(now)  # it knows at once whether the seat is still wanted
         return True
 
-    def _lost(self, seat: Seat, ready_at: float | None, broken: tuple[str, int] | None) -> None:
+    def _lost(self, seat: Seat, started_at: float, ready_at: float | None, broken: tuple[str, int] | None) -> None:
         """A seat has lost its worker: decide what becomes of it."""
         if self._state == "stopping" or seat.worker is not None or seat.is_retiring:
             return
@@ -292,7 +292,7 @@ class Supervisor:
             return
         now = self._clock()
         was_looping = seat.backoff.is_crash_looping
-        seat.restart_at = seat.backoff.died(now, ready_at)
+        seat.restart_at = seat.backoff.died(now, started_at, ready_at)
         seat.restarts += 1
         wait = max(0.0, seat.restart_at - now)
         self._crew.tell("backing_off", seat, message=f"starts again in {wait:.1f} s")

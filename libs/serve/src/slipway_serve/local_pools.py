@@ -83,7 +83,7 @@ def running_pools(target: Path, view: BundleView, config: RuntimeConfig) -> Iter
 
 
 def _started(spec: WorkerSpec) -> WorkerProcess:
-    return WorkerProcess(spec, 0, spec.name, time.monotonic() + START_S, None)
+    return WorkerProcess(spec, 0, spec.name, None, now=time.monotonic(), start_timeout_s=START_S)
 
 
 def _wait_ready(process: WorkerProcess) -> None:
