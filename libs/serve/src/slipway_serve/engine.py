@@ -190,9 +190,6 @@ class Engine:
                 f"declared {sorted(declared)}, [bundle.models] has {sorted(present)}",
                 hint="the name given to `service.model(...)` is the key in slipway.toml",
             )
-        streamed = set(self.config.publish) & set(self.service.streams)
-        if streamed:
-            raise ConfigError(f"`runtime.publish` names {min(streamed)!r}: the inference protocol has no streams")
         unknown = {**self.config.models, **dict.fromkeys(self.config.publish)}.keys() - declared
         if unknown:
             raise ConfigError(f"[runtime] names model {min(unknown)!r}, expected one of {sorted(declared)}")

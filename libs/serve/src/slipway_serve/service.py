@@ -154,7 +154,7 @@ class Service:
         """Declare a stream model; its `compute` is a generator function.
 
         Args:
-            name: its key in `slipway.toml` and its metric label; the Open Inference Protocol has no streams.
+            name: its key in `slipway.toml` and its metric label; gRPC streams it under this name.
             row: frozen Struct of one prompt; any fields, not only tensors.
             answer: frozen Struct of one item.
             path: serve prompts directly under this path, as server-sent events or as lines of JSON.

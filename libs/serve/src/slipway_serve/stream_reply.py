@@ -1,6 +1,7 @@
 """A stream of items as the body of a response: server-sent events, or lines of JSON.
 
 It produces no items (streams.py and user generators do) and chooses no status before the first byte (the route does).
+`Paced`, what an item may take, holds for gRPC too (oip/stream_models.py).
 The invariants: each wait, for an item and for the client, ends by the deadline, and by `idle_s`; whatever happens, the
 source of the items is closed before the response ends; after the first byte an error goes in-band, as the problem that
 it would have been. Sources: https://html.spec.whatwg.org/multipage/server-sent-events.html,
@@ -12,7 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from msgspec import Struct
 
@@ -68,6 +69,45 @@ def form_for(accept: bytes) -> Form:
     return NDJSON if best_of(accept, (SSE_TYPE, NDJSON_TYPE)) == NDJSON_TYPE else SSE
 
 
+class Paced:
+    """Items, each in time: by the deadline, and at most `idle_s` after it was asked for. Closes nothing.
+
+    Args:
+        items: an async generator, or a stream of a lane.
+        deadline: of the whole stream, on `time.monotonic()`.
+        idle_s: seconds between two items.
+    """
+
+    def __init__(self, items: AsyncIterator[Any], deadline: float, idle_s: float = IDLE_S) -> None:
+        self._items = items
+        self._deadline = deadline
+        self._idle_s = idle_s
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> Any:  # what the service yields
+        """The next item.
+
+        Raises:
+            Problem: 504; none came in time.
+            Exception: whatever the source raised.
+        """
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:  # a timeout of 0 would not end a generator that never waits
+            raise _late()
+        try:
+            async with asyncio.timeout(min(left_s, self._idle_s)) as clock:
+                return await anext(self._items)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            if left_s > self._idle_s:
+                raise Problem(504, "stream_stalled", f"no item came for {self._idle_s:g} s") from error
+            raise _late() from error
+
+
 class StreamReply:
     """The items of one request on their way to its client. `begin`, then `deliver` or `close`.
 
@@ -89,11 +129,10 @@ class StreamReply:
         deadline: float,
         idle_s: float = IDLE_S,
     ) -> None:
-        self._items = items
+        self._items = Paced(items, deadline, idle_s)
         self._close = close
         self._form = form
         self._encode = encode
-        self._deadline = deadline
         self._idle_s = idle_s
         self._next_chunk: bytes | None = None
 
@@ -155,20 +194,10 @@ class StreamReply:
 
     async def _chunk(self) -> bytes | None:
         """The next item as bytes; None at the end."""
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:  # a timeout of 0 would not end a generator that never waits
-            raise _late()
         try:
-            async with asyncio.timeout(min(left_s, self._idle_s)) as clock:
-                item = await anext(self._items)
+            item = await anext(self._items)
         except StopAsyncIteration:
             return None
-        except TimeoutError as error:
-            if not clock.expired():
-                raise
-            if left_s > self._idle_s:
-                raise Problem(504, "stream_stalled", f"no item came for {self._idle_s:g} s") from error
-            raise _late() from error
         return b"".join((self._form.before, self._encode(item), self._form.after))
 
     async def _write(self, send: Send, message: dict[str, Any]) -> None:

@@ -44,6 +44,9 @@ FIELDS: Final[Mapping[Datatype, tuple[str, str]]] = {
 """Datatype → field of `InferTensorContents`, and the array that it is read into, for the row codec to narrow and check.
 16-bit floats have none."""
 WHOLE: Final = ("int64_param", "uint64_param")
+FINAL: Final = "triton_final_response"
+"""Parameter of every response of a stream: whether it is the last one to its request. Source: Triton's
+`decoupled_models.md`."""
 
 
 class TypedData(NamedTuple):
@@ -178,6 +181,12 @@ def response_of(
         else:
             getattr(output.contents, FIELDS[spec.datatype][0]).extend(_values(array, spec))
     return response
+
+
+def stream_response(response: pb.ModelInferResponse, *, is_final: bool, error: str = "") -> bytes:
+    """One response of `ModelStreamInfer` as bytes; whoever reads it knows whether another follows."""
+    response.parameters[FINAL].bool_param = is_final
+    return pb.ModelStreamInferResponse(infer_response=response, error_message=error).SerializeToString()
 
 
 def metadata_message(metadata: ModelMetadata) -> pb.ModelMetadataResponse:

@@ -12,21 +12,22 @@ Sources: KServe `open_inference_grpc.proto`; Triton's `grpc_service.proto` for t
 """
 
 import asyncio
-import contextlib
 import importlib.metadata
 import time
-from collections.abc import Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import Message
 
+from slipway_bundle import SchemaError
 from slipway_runtime.listeners import PortInUseError
 from slipway_serve.config import LimitsConfig
 from slipway_serve.engine import Engine
-from slipway_serve.inference import DISTRIBUTION, Unpublished, metadata_of, published_models, version_of
+from slipway_serve.inference import DISTRIBUTION, metadata_of, published_models, version_of
 from slipway_serve.oip import open_inference_pb2 as pb
-from slipway_serve.oip.calls import Answer, Context, Measured, Stream, Unary
+from slipway_serve.oip.calls import Answer, Context, Failure, Measured, Stream, Unary, Write
 from slipway_serve.oip.health import Health
 from slipway_serve.oip.messages import (
     infer_request,
@@ -34,13 +35,16 @@ from slipway_serve.oip.messages import (
     outputs_of,
     parsed,
     response_of,
+    stream_response,
     tensors_of,
     timeout_of,
 )
-from slipway_serve.oip.status import message_of
+from slipway_serve.oip.status import message_of, trailers_of
+from slipway_serve.oip.stream_models import StreamTensors, UnpublishedHere, published_streams
 from slipway_serve.problems import Problem
 from slipway_serve.protocol import EXTENSIONS, SERVER_NAME
 from slipway_serve.routes import ServerState
+from slipway_serve.stream_reply import IDLE_S
 from slipway_serve.tensor_model import TensorModel
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -72,7 +76,13 @@ class GrpcServer:
 
 
 async def start_grpc(
-    engines: Sequence[Engine], state: ServerState, *, host: str, port: int, limits: LimitsConfig
+    engines: Sequence[Engine],
+    state: ServerState,
+    *,
+    host: str,
+    port: int,
+    limits: LimitsConfig,
+    idle_s: float = IDLE_S,
 ) -> GrpcServer:
     """Serve these engines on `host:port`, beside other processes of this user that do (`reserve_port`).
 
@@ -82,13 +92,14 @@ async def start_grpc(
         host: address to listen on.
         port: 0 takes a free one.
         limits: of messages, calls and deadlines.
+        idle_s: seconds that a stream model may go without a next item, and its client without reading.
 
     Raises:
         PortInUseError: when the port cannot be had.
         ConfigError: two services publish the same model.
     """
     leaving = asyncio.Event()
-    service = InferenceService(engines, state, limits)
+    service = InferenceService(engines, state, limits, idle_s)
     server = grpc.aio.server(options=_options(limits), maximum_concurrent_rpcs=limits.connections)
     health = Health((SERVICE,), service.is_ready, leaving)
     server.add_generic_rpc_handlers((service.handler(leaving), health.handler()))
@@ -107,13 +118,19 @@ class InferenceService:
         engines: whose published models are served.
         state: drain state and metrics.
         limits: rows and deadlines.
+        idle_s: seconds of a stream model's items, and of its clients.
     """
 
-    def __init__(self, engines: Sequence[Engine], state: ServerState, limits: LimitsConfig) -> None:
+    def __init__(
+        self, engines: Sequence[Engine], state: ServerState, limits: LimitsConfig, idle_s: float = IDLE_S
+    ) -> None:
         self._engines = tuple(engines)
         self._state = state
         self._limits = limits
-        self._unpublished = Unpublished(engines)
+        self._idle_s = idle_s
+        streams = published_streams(engines)
+        self._unpublished = UnpublishedHere(engines, streams)
+        self._refused: dict[str, Problem] = {}
         self._models: dict[str, TensorModel] = {}
         self._described: dict[str, Message] = {}
         self._engine_of: dict[str, Engine] = {}
@@ -121,6 +138,14 @@ class InferenceService:
             self._models[name] = TensorModel(engine, model, version_of(engine), limits)
             self._described[name] = metadata_message(metadata_of(engine, model))
             self._engine_of[name] = engine
+        for name, (engine, stream) in streams.items():
+            self._engine_of[name] = engine
+            try:
+                tensors = self._models[name] = StreamTensors(engine, stream, limits, idle_s)
+            except SchemaError as error:
+                self._refused[name] = _without_tensors(name, error)
+            else:
+                self._described[name] = metadata_message(tensors.metadata)
         self._server_described = pb.ServerMetadataResponse(
             name=SERVER_NAME, version=importlib.metadata.version(DISTRIBUTION), extensions=EXTENSIONS
         )
@@ -138,7 +163,7 @@ class InferenceService:
             method: grpc.unary_unary_rpc_method_handler(Unary(self._measured(method), answer).serve)
             for method, answer in answers.items()
         }
-        stream = Stream(self._measured(STREAM), self.infer, StreamMessages(), leaving)
+        stream = Stream(self._measured(STREAM), self.read, leaving, self._idle_s)
         handlers[STREAM] = grpc.stream_stream_rpc_method_handler(stream.serve)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -180,15 +205,35 @@ class InferenceService:
             Problem: the request is not one of a model that is served.
             RowError: a value breaks the schema; `path` says which.
         """
-        request = infer_request(raw)
+        return await self.answer(infer_request(raw), context)
+
+    async def answer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
+        """The answer of an ordinary model; raises as `infer`."""
         model = self._model(request.model_name, request.model_version)
         wanted = model.wanted(outputs_of(request), is_binary=True)
         tensors = tensors_of(request)
         answer = await model.infer(tensors, self._deadline(model, request, context))
         return response_of(request, answer, wanted, name=model.name, version=model.version)
 
+    def read(self, raw: bytes, context: Context) -> "StreamedRequest":
+        """One request of `ModelStreamInfer`; what is wrong with it is said when it runs."""
+        return StreamedRequest(self, raw, context)
+
+    def streams(self, name: str) -> bool:
+        """Whether this is a stream model."""
+        return isinstance(self._models.get(name), StreamTensors)
+
+    async def items(self, request: pb.ModelInferRequest, context: Context) -> AsyncIterator[pb.ModelInferResponse]:
+        """The items of a stream model, a response each; raises as `StreamTensors.items`, and as `infer`."""
+        model = cast("StreamTensors", self._model(request.model_name, request.model_version))
+        wanted = model.wanted(outputs_of(request), is_binary=True)
+        opened: Any = model.items(tensors_of(request), self._deadline(model, request, context))
+        async with aclosing(opened) as items:
+            async for item in items:
+                yield response_of(request, item, wanted, name=model.name, version=model.version)
+
     def _model(self, name: str, version: str) -> TensorModel:
-        problem = self._unpublished.problem_with(name, version or None)
+        problem = self._unpublished.problem_with(name, version or None) or self._refused.get(name)
         if problem is not None:
             raise problem
         return self._models[name]
@@ -203,21 +248,56 @@ class InferenceService:
         return Measured(f"/{SERVICE}/{method}", self._state)
 
 
-class StreamMessages:
-    """What `ModelStreamInfer` answers: a response, or a sentence with the request's `id`."""
+class StreamedRequest:
+    """One request of `ModelStreamInfer`, and the responses to it: each repeats its `id`, the last one says that it is.
 
-    def answer(self, message: Message) -> bytes:
-        """An answer."""
-        response = pb.ModelStreamInferResponse()
-        response.infer_response.MergeFrom(cast("pb.ModelInferResponse", message))
-        return response.SerializeToString()
+    Args:
+        service: who answers.
+        raw: the message.
+        context: of the call.
+    """
 
-    def failure(self, raw: bytes, problem: Problem) -> bytes:
-        """Why there is none; the stream goes on."""
-        response = pb.ModelStreamInferResponse(error_message=message_of(problem))
-        with contextlib.suppress(Problem):  # these bytes are what failed: they have no id
-            response.infer_response.id = infer_request(raw).id
-        return response.SerializeToString()
+    def __init__(self, service: InferenceService, raw: bytes, context: Context) -> None:
+        self._service = service
+        self._context = context
+        self._problem: Problem | None = None
+        self._request = pb.ModelInferRequest()
+        try:
+            self._request = infer_request(raw)
+        except Problem as problem:
+            self._problem = problem
+        self.is_streamed: Final = service.streams(self._request.model_name)
+
+    async def run(self, write: Write) -> bytes:
+        """Answer; raises as `InferenceService.infer` and `.items`."""
+        if self._problem is not None:
+            raise self._problem
+        if not self.is_streamed:
+            return stream_response(await self._service.answer(self._request, self._context), is_final=True)
+        opened: Any = self._service.items(self._request, self._context)
+        async with aclosing(opened) as responses:
+            async for response in responses:
+                await write(stream_response(response, is_final=False))
+        return stream_response(self._empty(), is_final=True)
+
+    def failure(self, failure: Failure) -> bytes:
+        """A sentence, and as parameters what a status would have as trailing metadata; other requests go on."""
+        problem = failure.problem
+        response = self._empty()
+        for name, value in trailers_of(problem, instance=failure.instance):
+            text = value.decode() if isinstance(value, bytes) else value
+            response.parameters[name.removesuffix("-bin")].string_param = text
+        later = f"; retry after {problem.retry_after_s:.3f} s" if problem.retry_after_s else ""
+        return stream_response(response, is_final=True, error=message_of(problem) + later)
+
+    def _empty(self) -> pb.ModelInferResponse:
+        request = self._request
+        return pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)
+
+
+def _without_tensors(name: str, error: SchemaError) -> Problem:
+    """The refusal of a stream model that HTTP serves and this protocol cannot."""
+    return Problem(400, error.code, f"stream model {name!r} has no tensors: {error.message}", hint=error.hint)
 
 
 def _options(limits: LimitsConfig) -> list[tuple[str, int]]:

@@ -26,6 +26,8 @@ CODES: Final[Mapping[str | int, grpc.StatusCode]] = {
     "refused_queue_full": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "refused_deadline": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "refused_draining": grpc.StatusCode.UNAVAILABLE,
+    "stream_only": grpc.StatusCode.UNIMPLEMENTED,
+    "schema_invalid": grpc.StatusCode.UNIMPLEMENTED,
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
