@@ -108,6 +108,12 @@ class RecordedNvml:
         device = self._device(handle)
         return SimpleNamespace(total=device.memory_bytes, free=device.free_bytes)
 
+    def nvmlDeviceGetUtilizationRates(self, handle: object) -> SimpleNamespace:
+        utilisation = self._device(handle).utilisation
+        if utilisation is None:
+            raise NvmlFailure(self.NVML_ERROR_NOT_SUPPORTED)
+        return SimpleNamespace(gpu=round(100 * utilisation), memory=0)
+
     def nvmlDeviceGetPciInfo(self, handle: object) -> SimpleNamespace:
         assert isinstance(handle, tuple)
         return SimpleNamespace(busId=f"00000000:{0x17 + handle[0]:02X}:00.0")

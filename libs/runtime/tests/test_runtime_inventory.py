@@ -154,6 +154,14 @@ def test_nvml_is_read_as_it_was_recorded(name: str, tmp_path: Path) -> None:
     assert not nvml.is_open
 
 
+def test_how_busy_a_gpu_is_is_read_where_it_says_so() -> None:
+    old, new = machine(16.0), recorded("h100")
+    busy = msgspec.structs.replace(new, devices=(msgspec.structs.replace(new.devices[0], utilisation=0.83),))
+
+    assert [device.utilisation for device in read_devices(RecordedNvml(busy))[0]] == [0.83]
+    assert [device.utilisation for device in read_devices(RecordedNvml(old))[0]] == [None]
+
+
 def test_a_gpu_that_is_cut_is_no_device_itself() -> None:
     devices, _ = read_devices(RecordedNvml(recorded("a100-mig")))
 

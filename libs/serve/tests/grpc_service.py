@@ -36,12 +36,17 @@ class Active:
         """Change it."""
         self.value += amount
 
+    def inc(self, amount: float = 1.0) -> None:
+        """The same, of a number that only grows."""
+        self.value += amount
+
 
 class Kept:
     """Metrics that a test can look at and wait for."""
 
     def __init__(self) -> None:
         self.active = Active()
+        self.repeated = Active()
         self.requests: list[tuple[str, str, int]] = []
         self._changed = threading.Condition()
 

@@ -32,6 +32,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """UUID of the GPU that a slice is cut from; empty for a whole GPU."""
     compute_ratio: float = 1.0
     """Compute of this device as a part of its physical GPU: 3/7 for `3g.20gb`."""
+    utilisation: float | None = None
+    """Share of the last moments in which it computed anything, 0 to 1, when it was read; None: it does not say."""
 
 
 class NumaNode(msgspec.Struct, frozen=True, kw_only=True):

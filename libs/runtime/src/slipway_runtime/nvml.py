@@ -27,6 +27,11 @@ class _Memory(Protocol):
     def free(self) -> int: ...
 
 
+class _Utilisation(Protocol):
+    @property
+    def gpu(self) -> int: ...
+
+
 class _Slices(Protocol):
     @property
     def computeInstanceSliceCount(self) -> int: ...
@@ -54,6 +59,7 @@ class Nvml(Protocol):
     def nvmlDeviceGetUUID(self, handle: Handle, /) -> str: ...  # noqa: D102
     def nvmlDeviceGetName(self, handle: Handle, /) -> str: ...  # noqa: D102
     def nvmlDeviceGetMemoryInfo(self, handle: Handle, /) -> _Memory: ...  # noqa: D102
+    def nvmlDeviceGetUtilizationRates(self, handle: Handle, /) -> _Utilisation: ...  # noqa: D102
     def nvmlDeviceGetPciInfo(self, handle: Handle, /) -> _Pci: ...  # noqa: D102
     def nvmlDeviceGetMigMode(self, handle: Handle, /) -> list[int]: ...  # noqa: D102
     def nvmlDeviceGetMaxMigDeviceCount(self, handle: Handle, /) -> int: ...  # noqa: D102
@@ -115,8 +121,19 @@ def _read_gpu(nvml: Nvml, index: int, root: Path) -> list[Device]:
             memory_bytes=memory.total,
             free_bytes=memory.free,
             numa_node=numa_node,
+            utilisation=_utilisation(nvml, handle),
         )
     ]
+
+
+def _utilisation(nvml: Nvml, handle: Handle) -> float | None:
+    """What the GPU says of its last sample period, 1/6 s to 1 s; not every GPU does, and a slice never."""
+    try:
+        return nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    except nvml.NVMLError as error:
+        if _value(error) == nvml.NVML_ERROR_NOT_SUPPORTED:
+            return None
+        raise
 
 
 def _is_cut(nvml: Nvml, handle: Handle) -> bool:

@@ -1,6 +1,7 @@
 """The request that is being answered now: its deadline and headers, and where its models live.
 
-One context variable is set by the route and read by `Model.__call__`; nothing else travels implicitly.
+Two context variables: the request's is set by the route and read by `Model.__call__`, the observer's is set by a server
+and read by what resources open. Nothing else travels implicitly.
 `Call` is what a handler may ask for as its second argument.
 """
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from slipway_serve.streams import StreamSource
 
 HeaderPairs = list[tuple[bytes, bytes]]
+
+
+class UpstreamObserver(Protocol):
+    """Receives what upstreams (upstream.py) do; `peer` is the name of one."""
+
+    def called(self, peer: str) -> None:
+        """One request is sent."""
+
+    def called_again(self, peer: str, reason: str) -> None:
+        """It repeats one that had no usable answer: `status`, `connection`, or `slow` (a hedge)."""
+
+
+upstream_observer: ContextVar[UpstreamObserver] = ContextVar("upstream_observer")
+"""Who hears of the upstreams that are made from now on in this context; a server sets it before resources open."""
 
 
 class CallEngine(Protocol):

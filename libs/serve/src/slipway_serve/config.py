@@ -136,6 +136,13 @@ class EndpointRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Model → its share of the request's deadline; learned when absent."""
 
 
+class CostConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[runtime.cost]`: what an inference costs is this, divided by how many there were."""
+
+    usd_per_hour: Annotated[float, Meta(ge=0)] = 0.0
+    """Of one instance (a server process tree, a pod): its share of machine, GPU and licences. 0 = not told."""
+
+
 class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole `[runtime]` table."""
 
@@ -145,6 +152,7 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pools: dict[str, PoolConfig] = {}
     endpoints: dict[str, EndpointRuntime] = {}
     slo: dict[str, SloClass] = {}
+    cost: CostConfig = CostConfig()
     resources: dict[str, dict[str, object]] = {}
     """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""
     publish: tuple[str, ...] = ()

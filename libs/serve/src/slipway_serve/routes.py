@@ -25,6 +25,9 @@ Send = Callable[[Any], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 TIMEOUT_HEADER: Final = b"x-slipway-timeout-ms"
+ATTEMPT_HEADER: Final = b"x-slipway-attempt"
+ENVOY_HEADER: Final = b"x-envoy-attempt-count"
+"""Which try a request is, as our own `Upstream` says it and as Envoy does; the first has no header, or 1."""
 JSON: Final = (b"content-type", b"application/json")
 CLOSE: Final = (b"connection", b"close")
 NO_PARAMS: Final[Mapping[str, str]] = {}
@@ -40,12 +43,23 @@ class Gauge(Protocol):
         """Change it."""
 
 
+class Count(Protocol):
+    """A number that only grows."""
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add to it."""
+
+
 class RequestMetrics(Protocol):
     """What a route reports; satisfied by `slipway_signals.ServiceMetrics`."""
 
     @property
     def active(self) -> Gauge:
         """Requests being answered now."""
+
+    @property
+    def repeated(self) -> Count:
+        """Requests whose caller says that it asks again."""
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request was answered."""
@@ -131,6 +145,7 @@ class Route:
         self._limits: LimitsConfig = server.limits
         self._measure = server.metrics.request
         self._count = server.metrics.active.add
+        self._count_repeated = server.metrics.repeated.inc
         self._problem_bytes = problem_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +159,8 @@ class Route:
         try:
             self._check_method(scope["method"])
             headers: Headers = dict(scope["headers"])
+            if (ATTEMPT_HEADER in headers or ENVOY_HEADER in headers) and _is_repeated(headers):
+                self._count_repeated()
             body = await self._body(receive, headers)
             deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
             reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS)))
@@ -244,6 +261,12 @@ def problem_headers(problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
     if problem.status in {408, 413}:
         headers.append(CLOSE)
     return tuple(headers)
+
+
+def _is_repeated(headers: Headers) -> bool:
+    """Whether one of the headers says that this is not the first try."""
+    said = headers.get(ATTEMPT_HEADER) or headers.get(ENVOY_HEADER, b"")
+    return len(said) < 10 and said.isdigit() and int(said) > 1
 
 
 def _is_left(connection: Any) -> bool:  # our own HTTP protocol (connections.py), which imports this module

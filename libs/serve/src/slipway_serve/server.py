@@ -9,14 +9,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from slipway_bundle import BundleView, Store, UsageError, open_any
+from slipway_runtime.hardware import Device, Inventory
 from slipway_runtime.inventory import read_inventory
 from slipway_runtime.listeners import Listener, listen_tcp, listen_unix
+from slipway_runtime.nvml import load_nvml, read_devices
 from slipway_runtime.supervision import SupervisorEvent, SupervisorLimits, WorkerState
 from slipway_runtime.supervisor import Supervisor
 from slipway_serve.config import RuntimeConfig, ServerConfig, Setting, load_runtime
@@ -27,6 +29,7 @@ from slipway_serve.tree import API, Service, Tree
 from slipway_signals import Slots, SupervisorMetrics
 from slipway_signals.admin import Admin, start_admin
 from slipway_signals.collector import MergedCollector, make_registry
+from slipway_signals.processes import DeviceCollector, ProcessCollector
 
 Say = Callable[[str], None]
 JSON: Final = "application/json"
@@ -139,7 +142,9 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
         opened.callback(tree.close)
         specs = tree.specs(planned.services)
         collector = MergedCollector()
-        events = _Events(_supervisor_metrics(collector), listener, say)
+        metrics = _supervisor_metrics(collector)
+        metrics.costs(sum(runtime.cost.usd_per_hour for runtime in planned.runtimes))
+        events = _Events(metrics, listener, say)
         supervisor = Supervisor(
             specs,
             on_event=events,
@@ -153,7 +158,7 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
         opened.callback(swapper.close)
         events.listeners.append(swapper.on_event)
         admin = start_admin(
-            make_registry(collector),
+            make_registry(collector, *_system(supervisor, inventory)),
             server.admin_port,
             server.admin_host,
             pages={**_pages(supervisor), "/debug/rollout": swapper.page},
@@ -213,6 +218,34 @@ class _Events:
                 self._say("stopping: finishing what was accepted")
             case _:
                 pass
+
+
+class _DeviceReading(NamedTuple):
+    """A device as `/metrics` shows it."""
+
+    name: str
+    used_bytes: int
+    total_bytes: int
+    utilisation: float | None
+
+
+def _system(supervisor: Supervisor, inventory: Inventory) -> "list[ProcessCollector | DeviceCollector]":
+    """What the system knows of the workers, and of the devices if there are any."""
+
+    def pids() -> dict[str, int]:
+        return {worker.name: worker.pid for worker in supervisor.statistics().workers if worker.pid is not None}
+
+    def devices() -> list[_DeviceReading]:
+        found, _ = read_devices(load_nvml())
+        return [_reading(device) for device in found if device.uuid in mine]
+
+    mine = {device.uuid for device in inventory.devices}
+    return [ProcessCollector(pids), *([DeviceCollector(devices)] if mine else [])]
+
+
+def _reading(device: Device) -> _DeviceReading:
+    name = device.uuid if device.is_mig else f"gpu:{device.index}"
+    return _DeviceReading(name, device.memory_bytes - device.free_bytes, device.memory_bytes, device.utilisation)
 
 
 def _supervisor_metrics(collector: MergedCollector) -> SupervisorMetrics:

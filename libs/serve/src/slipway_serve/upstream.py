@@ -32,7 +32,7 @@ from slipway_runtime.resilience import (
     RetryBudget,
     jittered_wait_s,
 )
-from slipway_serve.call import Call, current_call
+from slipway_serve.call import Call, current_call, upstream_observer
 from slipway_serve.upstream_errors import UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
 from slipway_serve.upstream_exchange import Ask, Exchange, Outcome
 
@@ -116,6 +116,7 @@ class Upstream:
         self._draw = draw
         self._budget = RetryBudget(self._limits.budget, clock())
         self._breaker = CircuitBreaker(self._limits.breaker)
+        self._observer = upstream_observer.get(None)
         self._asked = self._kept_back = self._sent = self._retried = self._hedged = 0
         self._client = httpx.AsyncClient(
             base_url=base_url,
@@ -243,6 +244,11 @@ class Upstream:
                 raise error
             retry += 1
             self._retried += 1
+            self._repeats("connection" if getattr(error, "status", None) is None else "status")
+
+    def _repeats(self, reason: str) -> None:
+        if self._observer is not None:
+            self._observer.called_again(self.name, reason)
 
     def _wait_s(self, ask: Ask, outcome: Outcome, retry: int) -> float | None:
         """Seconds until the next try, which is paid for; None when there is none."""
@@ -257,6 +263,8 @@ class Upstream:
     async def _send(self, ask: Ask, permit: Permit) -> Outcome:
         """One request; the breaker hears how it went, or that nobody knows (cancelled)."""
         is_healthy: bool | None = None
+        if self._observer is not None:
+            self._observer.called(self.name)
         try:
             outcome = await self._exchange.send(ask)
             is_healthy = outcome.is_healthy
@@ -296,6 +304,7 @@ class Upstream:
         if self._breaker.state(now) != "closed" or not self._budget.spend(now):
             return None
         self._hedged += 1
+        self._repeats("slow")
         return self._breaker.enter(now)
 
 

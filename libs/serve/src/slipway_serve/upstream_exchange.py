@@ -20,6 +20,8 @@ from slipway_serve.upstream_errors import UpstreamFailed, UpstreamTimeout
 __all__ = ["Ask", "Exchange", "Outcome", "parse_retry_after"]
 
 TIMEOUT_HEADER: Final = "x-slipway-timeout-ms"
+ATTEMPT_HEADER: Final = "x-slipway-attempt"
+"""Which try this is, from the second on: who is asked can count repetitions."""
 NOT_NOW: Final = frozenset({429, 503})
 """Statuses after which asking again may help; other failures may have done half of the work."""
 FAIR_S: Final = 0.1
@@ -72,6 +74,8 @@ class Exchange:
         """
         remaining_s = max(SHORTEST_S, ask.deadline - self._clock())
         headers = {**ask.headers, TIMEOUT_HEADER: str(max(1, int(remaining_s * 1_000)))}
+        if ask.sent:
+            headers[ATTEMPT_HEADER] = str(ask.sent + 1)
         timeout = httpx.Timeout(remaining_s, connect=min(remaining_s, self._connect_s))
         ask.sent += 1
         try:

@@ -28,6 +28,7 @@ from slipway_bundle import BundleView, SlipwayError, Store, load_service, open_a
 from slipway_bundle.requirements import check_environment
 from slipway_runtime.control import WorkerControl, generation_from_environment, slot_fd_from_environment
 from slipway_serve.app import create_app
+from slipway_serve.call import upstream_observer
 from slipway_serve.connections import Connection, protocol_for
 from slipway_serve.engine import Engine, PoolMembership, service_of
 from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
@@ -126,6 +127,7 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
     """
     engines, metrics = _load(options, slots)
     state = ServerState(options.limits, metrics)
+    upstream_observer.set(metrics)
     try:
         for engine in engines:
             await engine.start()

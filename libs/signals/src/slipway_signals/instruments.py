@@ -84,6 +84,9 @@ class ServiceMetrics:
         self._requests: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self._models = {name: _Model(slots, name) for name in models}
         self._phases: dict[tuple[str, str], Histogram] = {}
+        self._peers: dict[str, Counter] = {}
+        self.repeated = slots.counter(metrics.RETRIES_SEEN)
+        """Requests whose caller says that it asks again: `inc()`."""
         self.active = slots.gauge(metrics.ACTIVE_REQUESTS)
         """Requests being answered now: `add(1)` when one begins, `add(-1)` when it ends."""
         slots.gauge(metrics.BUILD_INFO, service, version, digest, slipway_version).set(1.0)
@@ -172,6 +175,22 @@ class ServiceMetrics:
         model = model if model in self._models else metrics.MODEL_OTHER
         self._slots.gauge(metrics.MODEL_READY, model).set(1.0 if is_ready else 0.0)
 
+    def called(self, peer: str) -> None:
+        """One request was sent to `peer`, another service by its name in our configuration or code."""
+        counter = self._peers.get(peer)
+        if counter is None:
+            counter = self._slots.counter(metrics.CLIENT_ATTEMPTS, self._peer(peer))
+            if len(self._peers) < metrics.PEERS_LIMIT:
+                self._peers[peer] = counter
+        counter.inc()
+
+    def called_again(self, peer: str, reason: str) -> None:
+        """That request repeats one which had no usable answer; reasons are our own: see `metrics.CLIENT_RETRIES`."""
+        self._slots.counter(metrics.CLIENT_RETRIES, self._peer(peer), reason).inc()
+
+    def _peer(self, peer: str) -> str:
+        return peer if peer in self._peers or len(self._peers) < metrics.PEERS_LIMIT else metrics.PEER_OTHER
+
     def _observer(self, route: str, method: str, status: int) -> Callable[[float], None]:
         """Fold what a client may choose into closed sets; remember the folded names only."""
         route = route if route in self._routes else metrics.ROUTE_UNMATCHED
@@ -217,6 +236,11 @@ class SupervisorMetrics:
     def crash_looping(self, worker: str, *, is_looping: bool) -> None:
         """Whether `worker` dies again and again."""
         self._slots.gauge(metrics.WORKER_CRASH_LOOP, worker).set(1.0 if is_looping else 0.0)
+
+    def costs(self, usd_per_hour: float) -> None:
+        """What this instance costs; shown only when somebody told."""
+        if usd_per_hour > 0:
+            self._slots.gauge(metrics.COST).set(usd_per_hour)
 
     def states(self, counts: Mapping[str, int]) -> None:
         """How many workers are in each state. A state not named has none; pass every state of the closed set."""

@@ -39,6 +39,9 @@ REPLICA_STATES: Final = ("active", "standby")
 POOL_OTHER: Final = "other"
 """The pool of an event after `POOLS_LIMIT` different ones were seen."""
 POOLS_LIMIT: Final = 64
+PEER_OTHER: Final = "other"
+"""The peer of a call after `PEERS_LIMIT` different ones were seen."""
+PEERS_LIMIT: Final = 32
 REASONS_LIMIT: Final = 16
 """Reasons come from our own code; the limit only holds against a mistake in it."""
 
@@ -173,6 +176,37 @@ WORKER_RESTARTS: Final = Metric(
 )
 WORKER_CRASH_LOOP: Final = Metric(
     "slipway_worker_crash_looping", "gauge", "1 while a worker dies again and again after each start.", ("worker",)
+)
+
+PROCESS_MEMORY: Final = Metric(
+    "slipway_process_memory_bytes",
+    "gauge",
+    "Memory of each worker process: resident, and proportional (pages that others share count in part).",
+    ("worker", "kind"),
+)
+DEVICE_UTILISATION: Final = Metric(
+    "slipway_device_utilisation_ratio", "gauge", "Share of the last second or so in which a GPU computed.", ("device",)
+)
+DEVICE_MEMORY: Final = Metric(
+    "slipway_device_memory_bytes", "gauge", "Memory of a GPU or slice: used, total.", ("device", "state")
+)
+COST: Final = Metric(
+    "slipway_cost_usd_per_hour", "gauge", "What this instance costs, as `[runtime.cost]` says.", merge="max"
+)
+CLIENT_ATTEMPTS: Final = Metric(
+    "slipway_client_attempts_total",
+    "counter",
+    "Requests that the service sent to others, repetitions included.",
+    ("peer",),
+)
+CLIENT_RETRIES: Final = Metric(
+    "slipway_client_retries_total",
+    "counter",
+    "Of these, repetitions, by what was wrong with the one before: status, connection, timeout, slow (hedged).",
+    ("peer", "reason"),
+)
+RETRIES_SEEN: Final = Metric(
+    "slipway_requests_repeated_total", "counter", "Requests whose caller says that it asks again."
 )
 
 TELEMETRY_DROPPED: Final = Metric(

@@ -1,0 +1,80 @@
+"""What a served service says of its surroundings: memory, cost, calls that it makes, calls that come again."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from serve_folders import write_minimal
+from serve_process import Served, serving
+from test_serve_upstream_chain import write_relay
+from upstream_servers import Reply, neighbour
+
+CUSTOMER = {"tenure_days": 10.0, "mean_charge": 1.0}
+
+
+def shown(served: Served, name: str) -> dict[tuple[str, ...], float]:
+    """Label values → value of a metric's samples."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(served.metrics())
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_calls_of_other_services_are_counted_and_the_repeated_ones_apart(tmp_path: Path) -> None:
+    with neighbour(lambda number: Reply(503) if number < 1 else Reply()) as last:
+        peer = last.url.removeprefix("http://")
+        folder = write_relay(tmp_path / "relaying", "relaying", last.url)
+        with serving(folder, store=tmp_path / "store") as served:
+            answer = httpx.post(f"{served.url}/relay", json=CUSTOMER)
+            attempts = shown(served, "slipway_client_attempts_total")
+            retries = shown(served, "slipway_client_retries_total")
+
+    assert answer.json() == {"status": 200}
+    assert attempts == {(peer,): 2}
+    assert retries == {(peer, "status"): 1}
+    assert [seen.headers.get("x-slipway-attempt") for seen in last.seen] == [None, "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counted"),
+    [
+        ("x-slipway-attempt", "2", 1),
+        ("x-envoy-attempt-count", "3", 1),
+        ("x-envoy-attempt-count", "1", 0),
+        ("x-slipway-attempt", "9" * 5_000, 0),
+        ("x-slipway-attempt", "-2", 0),
+        ("x-other", "2", 0),
+    ],
+)
+def test_requests_that_come_again_are_counted(system: Served, name: str, value: str, counted: int) -> None:
+    before = shown(system, "slipway_requests_repeated_total")[()]
+
+    assert httpx.post(f"{system.url}/predict", json=CUSTOMER, headers={name: value}).status_code == 200
+
+    assert shown(system, "slipway_requests_repeated_total")[()] == before + counted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not tell")
+def test_memory_is_shown_for_every_worker(system: Served) -> None:
+    memory = shown(system, "slipway_process_memory_bytes")
+
+    assert set(memory) == {("proportional", "api-0"), ("resident", "api-0")}
+    assert 10e6 < memory["proportional", "api-0"] <= memory["resident", "api-0"] < 2e9
+
+
+def test_cost_is_what_the_configuration_says(system: Served) -> None:
+    assert shown(system, "slipway_cost_usd_per_hour") == {(): 1.5}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One served service for the tests that only look."""
+    tmp_path = tmp_path_factory.mktemp("system")
+    folder = write_minimal(tmp_path / "costly", "costly", runtime="\n[runtime.cost]\nusd_per_hour = 1.5\n")
+    with serving(folder, store=tmp_path / "store") as served:
+        yield served

@@ -1,0 +1,110 @@
+"""What the operating system and the drivers know of a service: memory of its processes, use of its devices.
+
+It is read when somebody scrapes, in the supervisor, so it costs the workers nothing. It starts and ends no process and
+knows no driver: both are told as arguments. The invariant: a process or device that cannot be read is left out, and
+never keeps the rest of the page from being shown.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from slipway_signals import metrics
+
+__all__ = ["DeviceCollector", "DeviceReading", "ProcessCollector"]
+
+KIBIBYTE: Final = 1024
+KINDS: Final = {"Rss": "resident", "Pss": "proportional"}
+
+
+class DeviceReading(Protocol):
+    """A GPU or slice at one moment."""
+
+    @property
+    def name(self) -> str:
+        """As configuration names it: `gpu:0`."""
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory in use, by whomever."""
+
+    @property
+    def total_bytes(self) -> int:
+        """All of its memory."""
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of time in which it computed, 0 to 1; None: it cannot say (a slice)."""
+
+
+class ProcessCollector(Collector):
+    """Memory of worker processes.
+
+    Args:
+        pids: worker name → process number, asked at each scrape.
+        root: where `proc` is.
+    """
+
+    def __init__(self, pids: Callable[[], Mapping[str, int]], *, root: Path = Path("/")) -> None:
+        self._pids = pids
+        self._root = root
+
+    def collect(self) -> Iterator[Family]:
+        """One gauge per worker and kind; none where the system does not tell (macOS)."""
+        family = GaugeMetricFamily(
+            metrics.PROCESS_MEMORY.name, metrics.PROCESS_MEMORY.help, labels=metrics.PROCESS_MEMORY.labels
+        )
+        for worker, pid in sorted(self._pids().items()):
+            for kind, value in _memory(self._root / "proc" / str(pid) / "smaps_rollup"):
+                family.add_metric((worker, kind), value)
+        yield family
+
+    def describe(self) -> Iterable[Family]:
+        """Nothing: which workers there are is known at each scrape only."""
+        return ()
+
+
+class DeviceCollector(Collector):
+    """Use of the devices.
+
+    Args:
+        read: all devices now, asked at each scrape.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[DeviceReading]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Family]:
+        """Utilisation and memory of each device."""
+        busy = GaugeMetricFamily(
+            metrics.DEVICE_UTILISATION.name, metrics.DEVICE_UTILISATION.help, labels=metrics.DEVICE_UTILISATION.labels
+        )
+        memory = GaugeMetricFamily(
+            metrics.DEVICE_MEMORY.name, metrics.DEVICE_MEMORY.help, labels=metrics.DEVICE_MEMORY.labels
+        )
+        for device in self._read():
+            if device.utilisation is not None:
+                busy.add_metric((device.name,), device.utilisation)
+            memory.add_metric((device.name, "used"), device.used_bytes)
+            memory.add_metric((device.name, "total"), device.total_bytes)
+        yield from (busy, memory)
+
+    def describe(self) -> Iterable[Family]:
+        """Nothing: which devices there are is known at each scrape only."""
+        return ()
+
+
+def _memory(rollup: Path) -> Iterator[tuple[str, float]]:
+    """Kind and bytes out of `smaps_rollup`; nothing for a process that is gone, or not ours to look at."""
+    try:
+        lines = rollup.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if name in KINDS:
+            yield KINDS[name], float(rest.split()[0]) * KIBIBYTE

@@ -1,0 +1,61 @@
+"""Memory of processes and use of devices on the page: read from the system when somebody scrapes."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prometheus_client import generate_latest
+
+from slipway_signals.collector import make_registry
+from slipway_signals.processes import DeviceCollector, ProcessCollector
+
+
+class Reading(NamedTuple):
+    name: str
+    used_bytes: int
+    total_bytes: int
+    utilisation: float | None
+
+
+def page(*collectors: ProcessCollector | DeviceCollector) -> dict[str, float]:
+    lines = generate_latest(make_registry(*collectors)).decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not tell")
+def test_memory_of_a_living_process_is_shown_by_worker() -> None:
+    shown = page(ProcessCollector(lambda: {"api-0": os.getpid()}))
+
+    resident = shown['slipway_process_memory_bytes{kind="resident",worker="api-0"}']
+    proportional = shown['slipway_process_memory_bytes{kind="proportional",worker="api-0"}']
+    assert 0 < proportional <= resident
+    assert resident == pytest.approx(int(Path("/proc/self/statm").read_text().split()[1]) * 4096, rel=0.2)
+
+
+def test_a_process_that_is_gone_leaves_the_others_on_the_page(tmp_path: Path) -> None:
+    folder = tmp_path / "proc" / "7"
+    folder.mkdir(parents=True)
+    (folder / "smaps_rollup").write_text("00400000-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  2048 kB\nPss:  512 kB\n")
+
+    shown = page(ProcessCollector(lambda: {"api-0": 6, "api-1": 7}, root=tmp_path))
+
+    assert shown == {
+        'slipway_process_memory_bytes{kind="resident",worker="api-1"}': 2048 * 1024,
+        'slipway_process_memory_bytes{kind="proportional",worker="api-1"}': 512 * 1024,
+    }
+
+
+def test_devices_are_shown_with_what_they_tell() -> None:
+    readings = [Reading("gpu:0", 3, 10, 0.25), Reading("MIG-1", 4, 5, None)]
+
+    shown = page(DeviceCollector(lambda: readings))
+
+    assert shown == {
+        'slipway_device_utilisation_ratio{device="gpu:0"}': 0.25,
+        'slipway_device_memory_bytes{device="gpu:0",state="used"}': 3,
+        'slipway_device_memory_bytes{device="gpu:0",state="total"}': 10,
+        'slipway_device_memory_bytes{device="MIG-1",state="used"}': 4,
+        'slipway_device_memory_bytes{device="MIG-1",state="total"}': 5,
+    }
