@@ -23,7 +23,7 @@ from slipway_bundle.config import load_config
 from slipway_bundle.digest import Digest, hex_of
 from slipway_bundle.errors import ConfigError, IntegrityError
 from slipway_bundle.identity import content_digest, default_version
-from slipway_bundle.inputs import Announce, Inputs, read_inputs
+from slipway_bundle.inputs import Announce, Inputs, Judge, read_inputs
 from slipway_bundle.layers import Layer, LayerFile
 from slipway_bundle.manifest import (
     SCHEMA_VERSION,
@@ -42,6 +42,7 @@ from slipway_bundle.manifest import (
 from slipway_bundle.oci import Descriptor
 from slipway_bundle.policy import Policy, load_policy
 from slipway_bundle.progress import QUIET, Progress
+from slipway_bundle.reference_profiles import ATTACHMENT, MEDIA_TYPE, encode_references
 from slipway_bundle.replay import refuse_mismatches, replay_in_child
 from slipway_bundle.sources import SourceFile
 from slipway_bundle.store import Store
@@ -97,6 +98,7 @@ def build(
     policy: Policy | None = None,
     announce: Announce = lambda _step, _bytes: None,
     environ: Mapping[str, str] | None = None,
+    judge_reference: Judge = lambda _model, _profile, _schema: None,
 ) -> Built:
     """Builds the bundle of the service in `folder` and publishes it in `store`.
 
@@ -107,6 +109,7 @@ def build(
         policy: What is allowed beyond the defaults; by default `policy.toml` at or above the folder.
         announce: Told when a step begins.
         environ: Read for SOURCE_DATE_EPOCH only; by default that of the process.
+        judge_reference: Raises when a model's reference profile does not fit its schema.
 
     Raises:
         UsageError: Configuration, lock, schema or the service's code is wrong; or the version is taken.
@@ -117,7 +120,7 @@ def build(
     announce("read", 0)
     config = load_config(folder)
     allowed = load_policy(folder) if policy is None else policy
-    inputs = read_inputs(config, allowed, os.environ if environ is None else environ, announce)
+    inputs = read_inputs(config, allowed, os.environ if environ is None else environ, announce, judge_reference)
     with store.lease():
         # 2. Pack. The store hashes what it writes and refuses a source that changes meanwhile.
         announce("pack", sum(path.stat().st_size for path in set(inputs.weights.values())))
@@ -186,6 +189,8 @@ def _put_attachments(store: Store, inputs: Inputs) -> dict[str, Descriptor]:
     if inputs.config.runtime:
         runtime = msgspec.to_builtins(inputs.config.runtime)
         attachments["runtime"] = store.put_bytes(canonical_json(runtime), RUNTIME_TYPE)
+    if inputs.references:
+        attachments[ATTACHMENT] = store.put_bytes(encode_references(inputs.references), MEDIA_TYPE)
     return attachments
 
 

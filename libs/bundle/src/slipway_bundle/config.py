@@ -52,6 +52,9 @@ class ModelConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     categories: dict[str, tuple[str, ...]] = {}
     """Field -> its values in the order of training; the value's index becomes the column."""
 
+    reference: str | None = None
+    """A JSON file that training writes: the reference profile of drift. Never part of the content digest."""
+
 
 class DatasetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[bundle.datasets]]` table: a data set that the models were trained on."""
@@ -174,6 +177,11 @@ def check_inside(path: str, key: str, where: str) -> None:
 def _check_paths(bundle: BundleConfig, where: str) -> None:
     named = {"bundle.golden": bundle.golden, "bundle.code": bundle.code}
     named |= {f"bundle.models.{name}.file": model.file for name, model in bundle.models.items()}
+    named |= {
+        f"bundle.models.{name}.reference": model.reference
+        for name, model in bundle.models.items()
+        if model.reference is not None
+    }
     if bundle.lineage is not None:
         named["bundle.lineage"] = bundle.lineage
     named |= {f"bundle.include[{i}]": glob for i, glob in enumerate(bundle.include)}

@@ -20,14 +20,21 @@ from slipway_bundle.lineage import created_at, load_lineage, read_source
 from slipway_bundle.manifest import Lineage, Source
 from slipway_bundle.pickles import HEAD_BYTES, refuse_pickle
 from slipway_bundle.policy import Policy
+from slipway_bundle.reference_profiles import read_references
+from slipway_bundle.schema import ModelSchema
 from slipway_bundle.sources import SourceFile, find_sources
 from slipway_bundle.view import model_path
 from slipway_bundle.weights import FORMATS, adapter_for
 
-__all__ = ["Announce", "Inputs", "read_inputs"]
+__all__ = ["Announce", "Inputs", "Judge", "read_inputs"]
 
 Announce = Callable[[str, int], None]
 """Called when a step begins: its name, and how many bytes its progress will add up to (0 = it has none)."""
+
+
+Judge = Callable[[str, bytes, ModelSchema], None]
+"""Given a model, the bytes of its reference profile and its schema: raises when they do not fit. What a profile says
+inside is not known here."""
 
 
 class Inputs(Struct, frozen=True, kw_only=True):
@@ -40,6 +47,9 @@ class Inputs(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of golden examples."""
 
+    references: dict[str, bytes]
+    """Model -> its reference profile."""
+
     environment: Environment
     description: ServiceDescription
     source: Source | None
@@ -47,7 +57,9 @@ class Inputs(Struct, frozen=True, kw_only=True):
     lineage: Lineage | None
 
 
-def read_inputs(config: ServiceConfig, policy: Policy, environ: Mapping[str, str], announce: Announce) -> Inputs:
+def read_inputs(
+    config: ServiceConfig, policy: Policy, environ: Mapping[str, str], announce: Announce, judge: Judge
+) -> Inputs:
     """Reads and judges the inputs of the service that `config` describes; the last step is its child process.
 
     Raises:
@@ -57,6 +69,7 @@ def read_inputs(config: ServiceConfig, policy: Policy, environ: Mapping[str, str
     weights = {name: _checked_weights(config, name, policy) for name in bundle.models}
     sources = find_sources(folder, bundle)
     golden, examples = _checked_golden(config)
+    references = read_references(config)
     environment = load_environment(folder)
     lineage = load_lineage(folder, bundle)
     source = read_source(folder, [folder, *environment.sources])
@@ -64,12 +77,15 @@ def read_inputs(config: ServiceConfig, policy: Policy, environ: Mapping[str, str
     announce("describe", 0)
     formats = {name: model.format for name, model in bundle.models.items()}
     description = describe_service(config.entry, folder / bundle.code, formats)
+    for model, profile in references.items():
+        judge(model, profile, description.models[model])
     return Inputs(
         config=config,
         sources=sources,
         weights=weights,
         golden=golden,
         examples=examples,
+        references=references,
         environment=environment,
         description=description,
         source=source,

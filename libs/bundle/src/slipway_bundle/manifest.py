@@ -172,7 +172,7 @@ class GoldenEntry(Stored, frozen=True, kw_only=True):
 
 
 class Attachment(Stored, frozen=True, kw_only=True):
-    """A named blob. Names in use: `golden`, `environment-lock`, `schema`, `runtime`; `reference-profile`, `slo` and
+    """A named blob. Names in use: `golden`, `environment-lock`, `schema`, `runtime`, `reference-profile`; `slo` and
     `sbom` are reserved.
     """
 

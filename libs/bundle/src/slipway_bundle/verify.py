@@ -20,6 +20,8 @@ from slipway_bundle.extract import scan_layer
 from slipway_bundle.golden import Mismatch, decode_golden
 from slipway_bundle.oci import INDEX_TYPES, LAYER_TYPE, MANIFEST_TYPES, Descriptor
 from slipway_bundle.progress import QUIET, Progress
+from slipway_bundle.reference_profiles import ATTACHMENT as REFERENCES
+from slipway_bundle.reference_profiles import decode_references
 from slipway_bundle.replay import refuse_mismatches, replay_in_child
 from slipway_bundle.requirements import check_environment
 from slipway_bundle.store import Store
@@ -214,6 +216,12 @@ class _Run:
         schemas = {model.name: model.schema for model in bundle.manifest.models}
         if description.models != schemas:
             raise ManifestError("attachment 'schema' and the manifest describe different tensors, expected the same")
+        if bundle.manifest.attachment(REFERENCES) is not None:
+            profiled = decode_references(bundle.attachment(self._store, REFERENCES))
+            if unknown := sorted(profiled.keys() - schemas.keys()):
+                raise ManifestError(
+                    f"attachment {REFERENCES!r} has the profile of {unknown[0]!r}, expected one of {sorted(schemas)}"
+                )
         names = ", ".join(attachment.name for attachment in bundle.manifest.attachments)
         return f"{names}; {len(examples)} golden examples"
 

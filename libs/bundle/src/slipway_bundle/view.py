@@ -19,6 +19,7 @@ from slipway_bundle.extract import materialise
 from slipway_bundle.golden import Golden, decode_golden
 from slipway_bundle.lineage import load_lineage
 from slipway_bundle.manifest import Lineage, Manifest, ModelEntry
+from slipway_bundle.reference_profiles import ATTACHMENT, decode_references, read_references
 from slipway_bundle.store import Store
 from slipway_bundle.stored import StoredBundle, read_bundle
 from slipway_bundle.weights import WeightsFile
@@ -73,6 +74,9 @@ class BundleView(Struct, frozen=True, kw_only=True):
     description: ServiceDescription | None = None
     """None for a folder: its code says it, once imported."""
 
+    references: dict[str, bytes] = {}
+    """Model -> its reference profile, for the models that have one."""
+
     manifest: Manifest | None = None
 
 
@@ -124,6 +128,7 @@ def open_folder(folder: Path) -> BundleView:
         runtime=config.runtime,
         golden=decode_golden(_read(golden), where=config.bundle.golden) if golden.exists() else (),
         lineage=load_lineage(folder, config.bundle) if is_trained else None,
+        references=read_references(config),
     )
 
 
@@ -145,7 +150,7 @@ def view_of(store: Store, bundle: StoredBundle) -> BundleView:
     manifest = bundle.manifest
     service = manifest.service
     tree = materialise(store, bundle.layers()[service.layer])
-    runtime = manifest.attachment("runtime")
+    runtime, references = manifest.attachment("runtime"), manifest.attachment(ATTACHMENT)
     return BundleView(
         name=manifest.name,
         version=manifest.version,
@@ -160,6 +165,7 @@ def view_of(store: Store, bundle: StoredBundle) -> BundleView:
         created=manifest.created,
         environment_lock=bundle.attachment(store, "environment-lock").decode(),
         description=decode_json(bundle.attachment(store, "schema"), ServiceDescription, what="attachment schema"),
+        references={} if references is None else decode_references(bundle.attachment(store, ATTACHMENT)),
         manifest=manifest,
     )
 
