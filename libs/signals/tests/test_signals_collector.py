@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from slot_writers import DEPTH, HITS, SECONDS, writer
 
+from slipway_signals import metrics
 from slipway_signals.collector import MergedCollector, SlotProblem, make_registry
 from slipway_signals.slotfile import Metric, make_slot_fd
 from slipway_signals.slots import Slots
@@ -244,3 +245,18 @@ while True:
 
     assert seen == sorted(seen)
     assert told <= seen[-1] <= told + 20  # each kill may fall between the count and its announcement
+
+
+def test_what_processes_lost_stands_beside_what_their_slots_lost(merged: Merged) -> None:
+    """Traces and log lines are counted by the workers, series and values by their slots: one metric, once."""
+    for name in ("api-0.1", "api-1.1"):
+        slots = merged.start(name)
+        slots.counter(metrics.TELEMETRY_DROPPED, "traces").inc(2.0)
+        slots.counter(HITS, "a").inc(float("nan"))
+
+    merged.collector.fold("api-0.1")
+
+    families = [family for family in merged.collector.collect() if family.name == "slipway_telemetry_dropped"]
+    lost = {sample.labels["signal"]: sample.value for family in families for sample in family.samples}
+    assert len(families) == 1
+    assert lost == {"series": 0.0, "traces": 4.0, "values": 2.0}

@@ -3,7 +3,7 @@
 It does not serve the page (`admin`) or start processes. The invariants: a worker's counters and histograms are in the
 sum exactly once, while it lives from its slot, afterwards from the tombstone, with no scrape in between that sees
 both or neither; so a merged counter never falls. Gauges of the dead vanish. A slot that cannot be read keeps its last
-good values and is reported.
+good values and is reported. A bucket's exemplar is the newest of all processes, living or dead.
 
 One slot a process, folded on death, is what keeps this small for ever: prometheus_client's multiprocess mode leaves a
 file a pid and a scrape of 40 s (client_python#367, #275, #720).
@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -23,11 +24,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as Pointer
 
 from slipway_signals import metrics
 from slipway_signals.ledger import Ledger, SeriesName
 from slipway_signals.slotfile import CELLS, KEY_BYTES, Metric, make_slot_fd
-from slipway_signals.snapshots import SlotReader, Snapshot
+from slipway_signals.snapshots import Exemplar, Reading, SlotReader, Snapshot
 
 __all__ = ["MergedCollector", "SlotProblem", "make_registry"]
 
@@ -104,6 +106,7 @@ class MergedCollector(Collector):
             reader.close()
             self._note(worker, snapshot)
             self._dead.add(snapshot.readings, gauges=False)
+            self._dead.point(snapshot.exemplars)
             self._dropped += snapshot.dropped
             self._ignored += snapshot.ignored
             self._reported.discard(worker)
@@ -124,17 +127,13 @@ class MergedCollector(Collector):
                 snapshot = reader.read()
                 self._note(worker, snapshot)
                 total.add(snapshot.readings, gauges=True)
+                total.point(snapshot.exemplars)
                 dropped += snapshot.dropped
                 ignored += snapshot.ignored
                 unreadable += snapshot.problem is not None
+            total.add(_lost(dropped, ignored), gauges=False)
             families = [self._family(total, metric, series) for metric, series in _by_metric(total)]
         yield from families
-        lost = CounterMetricFamily(
-            metrics.TELEMETRY_DROPPED.name, metrics.TELEMETRY_DROPPED.help, labels=metrics.TELEMETRY_DROPPED.labels
-        )
-        lost.add_metric([metrics.DROPPED_SERIES], dropped)
-        lost.add_metric([metrics.DROPPED_VALUES], ignored)
-        yield lost
         yield GaugeMetricFamily(metrics.SLOTS_UNREADABLE.name, metrics.SLOTS_UNREADABLE.help, value=unreadable)
 
     def describe(self) -> Iterable[Family]:
@@ -156,7 +155,11 @@ class MergedCollector(Collector):
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels, unit=unit)
         for values in series:
             buckets, observed = total.buckets(metric.name, values)
-            histogram.add_metric(values, buckets, self._rising((metric.name, values), observed))
+            pointed = total.pointed(metric.name, values)
+            counted: list[Any] = buckets  # pairs, or triples with an exemplar: prometheus_client takes both
+            if pointed:
+                counted = [(le, n, _pointer(pointed[le])) if le in pointed else (le, n) for le, n in buckets]
+            histogram.add_metric(values, counted, self._rising((metric.name, values), observed))
         return histogram
 
     def _rising(self, name: SeriesName, value: float) -> float:
@@ -179,6 +182,20 @@ def make_registry(*collectors: Collector) -> CollectorRegistry:
     for collector in collectors:
         registry.register(collector)
     return registry
+
+
+def _lost(dropped: int, ignored: int) -> list[Reading]:
+    """What the slots themselves could not hold, beside what processes count as lost."""
+    metric = metrics.TELEMETRY_DROPPED
+    return [
+        Reading(metric, (metrics.DROPPED_SERIES,), (float(dropped),)),
+        Reading(metric, (metrics.DROPPED_VALUES,), (float(ignored),)),
+    ]
+
+
+def _pointer(exemplar: Exemplar) -> Pointer:
+    """As the page writes it: names of labels as Grafana expects them, 63 characters of the 128 that are allowed."""
+    return Pointer({"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}, exemplar.value, exemplar.at_s)
 
 
 _ORDER = {metric.name: place for place, metric in enumerate(metrics.ALL)}

@@ -3,18 +3,23 @@
 The invariant: what was added is never subtracted, and a histogram whose bounds differ between processes (a rolling
 restart that added a threshold) keeps every count: each layout is summed by itself, and only when the page is written is
 a bound that a layout lacks answered with the count at its next lower bound, so no bucket ever falls.
+
+Of exemplars the newest of a bucket wins, of whichever process, also of one that is dead: it points to a trace, and the
+trace is still there. There are never more than buckets.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
-from operator import add
+from math import inf
+from operator import add, attrgetter
 from typing import TYPE_CHECKING
 
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
     from slipway_signals.slotfile import Metric
-    from slipway_signals.snapshots import Reading
+    from slipway_signals.snapshots import Exemplar, Reading
 
 __all__ = ["Ledger", "SeriesName"]
 
@@ -32,12 +37,15 @@ class Ledger:
         """The newest definition of each metric."""
         self.series: dict[SeriesName, dict[Bounds, Sequence[float]]] = {}
         """The sums; counters and gauges have the one layout ()."""
+        self.exemplars: dict[SeriesName, dict[float, Exemplar]] = {}
+        """By the upper bound of the bucket they were counted in, `inf` for the last."""
 
     def copy(self) -> "Ledger":
         """A ledger that can be added to without changing this one. `O(series)`."""
         other = Ledger()
         other.metrics = dict(self.metrics)
         other.series = {name: dict(layouts) for name, layouts in self.series.items()}
+        other.exemplars = {name: dict(buckets) for name, buckets in self.exemplars.items()}
         return other
 
     def add(self, readings: "Iterable[Reading]", *, gauges: bool) -> None:
@@ -57,6 +65,17 @@ class Ledger:
                 layouts[metric.bounds] = (_GAUGES[metric.merge](before[0], reading.cells[0]),)
             else:
                 layouts[metric.bounds] = tuple(map(add, before, reading.cells))
+
+    def point(self, exemplars: "Iterable[Exemplar]") -> None:
+        """Take exemplars of one process in; the newest of a bucket stays."""
+        for exemplar in exemplars:
+            bounds = exemplar.metric.bounds
+            place = bisect_left(bounds, exemplar.value)
+            bound = bounds[place] if place < len(bounds) else inf
+            buckets = self.exemplars.setdefault((exemplar.metric.name, exemplar.values), {})
+            known = buckets.get(bound)
+            if known is None or known.at_s < exemplar.at_s:
+                buckets[bound] = exemplar
 
     def value(self, name: str, values: tuple[str, ...]) -> float:
         """The sum of a counter or gauge."""
@@ -81,6 +100,18 @@ class Ledger:
                 totals[place] += reached
             totals[-1] += running[-1]
         return [*zip(map(_le, union), totals, strict=False), ("+Inf", totals[-1])], observed
+
+    def pointed(self, name: str, values: tuple[str, ...]) -> "dict[str, Exemplar]":
+        """The exemplars of a histogram by the `le` of `buckets`; layouts may differ, so the value says where."""
+        found = self.exemplars.get((name, values))
+        if not found:
+            return {}
+        union = sorted({bound for bounds in self.series[name, values] for bound in bounds})
+        newest: dict[str, Exemplar] = {}
+        for exemplar in sorted(found.values(), key=attrgetter("at_s")):
+            place = bisect_left(union, exemplar.value)
+            newest[_le(union[place]) if place < len(union) else "+Inf"] = exemplar
+        return newest
 
 
 _texts: dict[float, str] = {}

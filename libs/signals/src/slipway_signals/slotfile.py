@@ -4,9 +4,13 @@ It does not decide what is measured (`metrics`), write values (`slots`) or merge
 a record is complete before it is counted in `published`, so a reader never sees half a series; every record carries a
 version and a checksum, so damage is found and named, never added up.
 
-    header   16 × u64, native byte order: magic, version, where the regions are, checksum, counters of the writer
-    keys     append-only records, 8-aligned: [length u32][crc32 u32][version u16][pad 6][msgpack body][pad]
-    cells    float64: 1 a counter or gauge; len(bounds) + 2 a histogram (one a bucket, +Inf last, then the sum)
+    header     16 × u64, native byte order: magic, version, where the regions are, checksum, counters of the writer
+    keys       append-only records, 8-aligned: [length u32][crc32 u32][version u16][pad 6][msgpack body][pad]
+    cells      float64: 1 a counter or gauge; len(bounds) + 2 a histogram (one a bucket, +Inf last, then the sum)
+    exemplars  8 × u64 each, one for a bucket that ever had one: which bucket, the trace, the value, when, a checksum
+
+An exemplar is rewritten in place, so a reader may meet it half written: the CRC-32 in its last word then does not fit
+the others, and the reader leaves it out. That holds whatever order a processor stores in.
 
 A body is either a `Metric` (the definition; its index is the count of definitions before it) or a `Series` of one.
 A slot never leaves its machine, so native byte order is right and an aligned 8-byte store is atomic.
@@ -29,6 +33,8 @@ from slipway_bundle.errors import HostError
 
 __all__ = [
     "CELLS",
+    "EXEMPLARS",
+    "EXEMPLAR_WORDS",
     "HEADER_BYTES",
     "KEY_BYTES",
     "RECORD_VERSION",
@@ -43,6 +49,7 @@ __all__ = [
     "Words",
     "decode_frame",
     "encode_frame",
+    "exemplar_check",
     "file_size",
     "lay_out",
     "make_slot_fd",
@@ -50,7 +57,7 @@ __all__ = [
 ]
 
 MAGIC = int.from_bytes(b"SLIPSLOT", sys.byteorder)
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 RECORD_VERSION = 1
 HEADER_BYTES = 128
 CELLS = 16_384
@@ -58,9 +65,18 @@ CELLS = 16_384
 KEY_BYTES = 512 * 1024
 """Default room for definitions and label values; about 60 bytes a series."""
 
+EXEMPLARS = 512
+"""Default room for exemplars: 512 buckets; further ones have none."""
+EXEMPLAR_WORDS = 8
+
 # Words of the header (index of a u64).
 WORD_MAGIC, WORD_VERSION, WORD_KEYS_AT, WORD_KEYS_BYTES, WORD_CELLS_AT, WORD_CELLS, WORD_CHECKSUM = range(7)
 WORD_PUBLISHED, WORD_WRITER, WORD_DROPPED, WORD_IGNORED = range(7, 11)
+WORD_EXEMPLARS, WORD_EXEMPLARS_USED = range(11, 13)
+
+# Words of an exemplar: cell of its bucket, trace id in halves, span id, the value's bits, Unix milliseconds.
+EXEMPLAR_CELL, EXEMPLAR_HIGH, EXEMPLAR_LOW, EXEMPLAR_SPAN, EXEMPLAR_VALUE, EXEMPLAR_AT_MS = range(6)
+EXEMPLAR_CHECK = 7
 
 _FRAME = struct.Struct("=IIHxxxxxx")
 
@@ -114,15 +130,22 @@ class Header(msgspec.Struct, frozen=True):
     keys_bytes: int
     cells_at: int
     cells: int
+    exemplars: int
+
+    @property
+    def exemplars_at(self) -> int:
+        """Where the exemplars begin, behind the cells."""
+        return self.cells_at + 8 * self.cells
 
     @property
     def total_bytes(self) -> int:
         """Size of the whole file."""
-        return self.cells_at + 8 * self.cells
+        return self.exemplars_at + 8 * EXEMPLAR_WORDS * self.exemplars
 
     def checksum(self) -> int:
         """CRC-32 of the layout words, so that a torn or foreign header is refused."""
-        return zlib.crc32(struct.pack("=5Q", LAYOUT_VERSION, self.keys_at, self.keys_bytes, self.cells_at, self.cells))
+        layout = (LAYOUT_VERSION, self.keys_at, self.keys_bytes, self.cells_at, self.cells, self.exemplars)
+        return zlib.crc32(struct.pack("=6Q", *layout))
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -160,6 +183,11 @@ def decode_frame(keys: memoryview, at: int) -> tuple[Metric | Series, int]:
     return record, begin + length + (-(_FRAME.size + length) % 8)
 
 
+def exemplar_check(words: "bytes | Words") -> int:
+    """What the last word of an exemplar must be, given those before it: a mix of two writes, or zeros, has another."""
+    return zlib.crc32(words)
+
+
 def file_size(fd: int) -> int:
     """Size of an open slot file, at least a header's.
 
@@ -184,7 +212,9 @@ def read_header(words: Words, size: int) -> Header:
         raise DamagedError(
             f"the slot file has layout version {words[WORD_VERSION]}, this reader knows {LAYOUT_VERSION}"
         )
-    header = Header(words[WORD_KEYS_AT], words[WORD_KEYS_BYTES], words[WORD_CELLS_AT], words[WORD_CELLS])
+    header = Header(
+        words[WORD_KEYS_AT], words[WORD_KEYS_BYTES], words[WORD_CELLS_AT], words[WORD_CELLS], words[WORD_EXEMPLARS]
+    )
     if words[WORD_CHECKSUM] != header.checksum():
         raise DamagedError("the header of the slot file fails its checksum")
     if header.total_bytes > size:
@@ -199,7 +229,7 @@ def lay_out(fd: int, *, cells: int = CELLS, key_bytes: int = KEY_BYTES) -> Heade
         SlotError: when the file system refuses the size.
     """
     key_bytes += -key_bytes % 8
-    header = Header(HEADER_BYTES, key_bytes, HEADER_BYTES + key_bytes, cells)
+    header = Header(HEADER_BYTES, key_bytes, HEADER_BYTES + key_bytes, cells, EXEMPLARS)
     try:
         os.ftruncate(fd, header.total_bytes)
         mapping = mmap.mmap(fd, header.total_bytes)
@@ -212,6 +242,7 @@ def lay_out(fd: int, *, cells: int = CELLS, key_bytes: int = KEY_BYTES) -> Heade
         words[WORD_VERSION] = LAYOUT_VERSION
         words[WORD_KEYS_AT], words[WORD_KEYS_BYTES] = header.keys_at, header.keys_bytes
         words[WORD_CELLS_AT], words[WORD_CELLS] = header.cells_at, header.cells
+        words[WORD_EXEMPLARS] = header.exemplars
         words[WORD_CHECKSUM] = header.checksum()
         words[WORD_MAGIC] = MAGIC
     return header

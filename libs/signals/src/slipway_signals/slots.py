@@ -10,6 +10,7 @@ Cost on the reference machine: `benchmarks/metrics.py`.
 
 import mmap
 import os
+import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,18 @@ from typing import Final
 
 from slipway_signals.slotfile import (
     CELLS,
+    EXEMPLAR_AT_MS,
+    EXEMPLAR_CELL,
+    EXEMPLAR_CHECK,
+    EXEMPLAR_HIGH,
+    EXEMPLAR_LOW,
+    EXEMPLAR_SPAN,
+    EXEMPLAR_VALUE,
+    EXEMPLAR_WORDS,
     HEADER_BYTES,
     KEY_BYTES,
     WORD_DROPPED,
+    WORD_EXEMPLARS_USED,
     WORD_IGNORED,
     WORD_PUBLISHED,
     WORD_WRITER,
@@ -30,6 +40,7 @@ from slipway_signals.slotfile import (
     SlotError,
     Words,
     encode_frame,
+    exemplar_check,
     file_size,
     make_slot_fd,
     read_header,
@@ -38,6 +49,9 @@ from slipway_signals.slotfile import (
 __all__ = ["Counter", "Gauge", "Histogram", "Slots"]
 
 _INFINITY: Final = float("inf")
+_U64: Final = (1 << 64) - 1
+EXEMPLAR_EVERY_S: Final = 15.0
+"""A bucket gets a new exemplar after so long: Prometheus takes one a scrape."""
 
 
 class Counter:
@@ -89,10 +103,13 @@ class Gauge:
 class Histogram:
     """Counts of observations by bucket, and their sum."""
 
-    __slots__ = ("_at", "_bounds", "_cells", "_sum_at", "_words")
+    __slots__ = ("_at", "_bounds", "_cells", "_exemplars", "_sum_at", "_words")
 
-    def __init__(self, cells: Cells, at: int, bounds: Sequence[float], words: Words) -> None:
+    def __init__(
+        self, cells: Cells, at: int, bounds: Sequence[float], words: Words, exemplars: "_Exemplars | None" = None
+    ) -> None:
         self._cells = cells
+        self._exemplars = exemplars
         self._at = at
         self._bounds = bounds
         self._sum_at = at + len(bounds) + 1
@@ -110,6 +127,20 @@ class Histogram:
         else:
             self._words[WORD_IGNORED] += 1
 
+    def exemplify(self, value: float, trace_id: int, span_id: int, at_s: float) -> None:
+        """Let the bucket of `value`, which was observed already, point to a trace. Not hot: for traces that are kept.
+
+        A bucket takes one each `EXEMPLAR_EVERY_S`; the first 512 buckets of a process that get one have room.
+
+        Args:
+            value: as observed.
+            trace_id: 128 bits.
+            span_id: 64 bits.
+            at_s: Unix time in seconds.
+        """
+        if self._exemplars is not None and 0.0 <= value < _INFINITY:
+            self._exemplars.put(self._at + bisect_left(self._bounds, value), value, trace_id, span_id, at_s)
+
     @property
     def count(self) -> float:
         """How many values were observed."""
@@ -119,6 +150,38 @@ class Histogram:
     def sum(self) -> float:
         """Sum of the observed values."""
         return float(self._cells[self._sum_at])
+
+
+class _Exemplars:
+    """The exemplars of one slot file, by the cell of their bucket."""
+
+    def __init__(self, records: Words, words: Words) -> None:
+        self._records = records
+        self._words = words
+        self._room = len(records) // EXEMPLAR_WORDS
+        self._places: dict[int, int] = {}
+        self._written: dict[int, float] = {}
+
+    def put(self, cell: int, value: float, trace_id: int, span_id: int, at_s: float) -> None:
+        """Write one, unless the bucket has a fresh one or there is no room."""
+        if at_s < self._written.get(cell, 0.0) + EXEMPLAR_EVERY_S:
+            return
+        place = self._places.get(cell)
+        if place is None:
+            place = len(self._places)
+            if place >= self._room:
+                return
+            self._places[cell] = place
+        self._written[cell] = at_s
+        record = self._records[place * EXEMPLAR_WORDS : (place + 1) * EXEMPLAR_WORDS]
+        record[EXEMPLAR_CELL] = cell
+        record[EXEMPLAR_HIGH] = trace_id >> 64 & _U64
+        record[EXEMPLAR_LOW] = trace_id & _U64
+        record[EXEMPLAR_SPAN] = span_id & _U64
+        record[EXEMPLAR_VALUE] = struct.unpack("=Q", struct.pack("=d", value))[0]
+        record[EXEMPLAR_AT_MS] = max(0, int(at_s * 1_000))
+        record[EXEMPLAR_CHECK] = exemplar_check(record[:EXEMPLAR_CHECK])
+        self._words[WORD_EXEMPLARS_USED] = len(self._places)
 
 
 class Slots:
@@ -133,7 +196,8 @@ class Slots:
         self._words = view[:HEADER_BYTES].cast("Q")
         header = read_header(self._words, len(view))
         self._keys = view[header.keys_at : header.keys_at + header.keys_bytes]
-        self._cells = view[header.cells_at : header.total_bytes].cast("d")
+        self._cells = view[header.cells_at : header.exemplars_at].cast("d")
+        self._exemplars = _Exemplars(view[header.exemplars_at : header.total_bytes].cast("Q"), self._words)
         self._keys_used = 0
         self._cells_used = 0
         self._metrics: dict[str, int] = {}
@@ -212,7 +276,7 @@ class Slots:
             at = self._publish(metric, values)
             if at is None:
                 return self._scrap(metric)
-            handle = self._handles[key] = self._make(metric, self._cells, at)
+            handle = self._handles[key] = self._make(metric, self._cells, at, self._exemplars)
         return handle
 
     def _scrap(self, metric: Metric) -> Counter | Gauge | Histogram:
@@ -224,12 +288,14 @@ class Slots:
             handle = self._scraps[metric.name] = self._make(metric, cells, 0)
         return handle
 
-    def _make(self, metric: Metric, cells: Cells, at: int) -> Counter | Gauge | Histogram:
+    def _make(
+        self, metric: Metric, cells: Cells, at: int, exemplars: _Exemplars | None = None
+    ) -> Counter | Gauge | Histogram:
         if metric.kind == "counter":
             return Counter(cells, at, self._words)
         if metric.kind == "gauge":
             return Gauge(cells, at)
-        return Histogram(cells, at, metric.bounds, self._words)
+        return Histogram(cells, at, metric.bounds, self._words, exemplars)
 
     def _publish(self, metric: Metric, values: tuple[str, ...]) -> int | None:
         """Write the record of a new series, then count it. None when there is no room."""

@@ -7,23 +7,53 @@ before its pages are touched, so it cannot end the reader with SIGBUS.
 
 import mmap
 import os
+import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import msgspec
 
 from slipway_signals.slotfile import (
+    EXEMPLAR_AT_MS,
+    EXEMPLAR_CELL,
+    EXEMPLAR_CHECK,
+    EXEMPLAR_HIGH,
+    EXEMPLAR_LOW,
+    EXEMPLAR_SPAN,
+    EXEMPLAR_VALUE,
+    EXEMPLAR_WORDS,
     HEADER_BYTES,
     WORD_DROPPED,
+    WORD_EXEMPLARS_USED,
     WORD_IGNORED,
     WORD_PUBLISHED,
     DamagedError,
+    Header,
     Metric,
     decode_frame,
+    exemplar_check,
     file_size,
     read_header,
 )
 
-__all__ = ["Reading", "SlotReader", "Snapshot"]
+__all__ = ["Exemplar", "Reading", "SlotReader", "Snapshot"]
+
+
+_RECORD = struct.Struct(f"={EXEMPLAR_WORDS}Q")
+
+
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
+    """One request that a bucket counted, and its trace."""
+
+    metric: Metric
+    values: tuple[str, ...]
+    value: float
+    trace_id: str
+    """32 hexadecimal digits."""
+    span_id: str
+    """16 of them."""
+    at_s: float
+    """Unix time, seconds."""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """New series that found no room."""
     ignored: int = 0
     """Values that could not be counted: negative, infinite or NaN."""
+    exemplars: tuple[Exemplar, ...] = ()
     problem: str | None = None
     """Why the file, or its tail, could not be read; None when all is well."""
 
@@ -98,7 +129,28 @@ class SlotReader:
             with view[header.cells_at : header.cells_at + 8 * used] as raw, raw.cast("d") as cells:
                 numbers: Sequence[float] = cells.tolist()
             readings = tuple(Reading(p.metric, p.values, numbers[p.start : p.stop]) for p in self._places)
-            return Snapshot(readings, words[WORD_DROPPED], words[WORD_IGNORED], problem)
+            exemplars = self._exemplars(view, header, words[WORD_EXEMPLARS_USED])
+            return Snapshot(readings, words[WORD_DROPPED], words[WORD_IGNORED], exemplars, problem)
+
+    def _exemplars(self, view: memoryview, header: Header, used: int) -> tuple[Exemplar, ...]:
+        """The exemplars of series that are known, except those that are being written."""
+        if not used:
+            return ()
+        with view[header.exemplars_at : header.total_bytes] as raw:
+            data = bytes(raw[: 8 * EXEMPLAR_WORDS * min(used, header.exemplars)])
+        starts = [place.start for place in self._places]
+        found: list[Exemplar] = []
+        for at, record in zip(range(0, len(data), _RECORD.size), _RECORD.iter_unpack(data), strict=True):
+            index = bisect_right(starts, record[EXEMPLAR_CELL]) - 1
+            if exemplar_check(data[at : at + 8 * EXEMPLAR_CHECK]) != record[EXEMPLAR_CHECK] or index < 0:
+                continue
+            place = self._places[index]
+            value = struct.unpack("=d", struct.pack("=Q", record[EXEMPLAR_VALUE]))[0]
+            if place.metric.kind == "histogram" and record[EXEMPLAR_CELL] < place.stop - 1:
+                trace_id = f"{record[EXEMPLAR_HIGH]:016x}{record[EXEMPLAR_LOW]:016x}"
+                span_id, at_s = f"{record[EXEMPLAR_SPAN]:016x}", record[EXEMPLAR_AT_MS] / 1_000
+                found.append(Exemplar(place.metric, place.values, value, trace_id, span_id, at_s))
+        return tuple(found)
 
     def _decode(self, keys: memoryview, published: int, cells: int) -> str | None:
         """Take in the records that are new since the last read, up to the first damaged one."""
