@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLD = "slipway"
 
-KEPT = ("application/vnd.slipway.", "io.slipway.", "slipway.json")
+KEPT = ("application/vnd.slipway.", "io.slipway.", "slipway.json", "slipway.dev/")
 """Media types, annotation keys and the manifest's file name: the bundle format belongs to no fork."""
 
 HISTORY = re.compile(r"LICENSE|CHANGELOG\.md|changes/(?!README).*")

@@ -1,9 +1,10 @@
-"""Write the pages that are made from the code: today `docs/cli.md`, from the help of every verb.
+"""Write what is made from other files: `docs/cli.md` from the help of every verb, `observability/` from every slo.yaml.
 
     python scripts/regen.py           write them
     python scripts/regen.py --check   exit 1 when a committed page differs
 
-It decides nothing about the help itself: that is in `slipway_cli`. A house test runs the check.
+It decides nothing about the help itself: that is in `slipway_cli`; nor about rules: `slipway slo build` writes them,
+too. House tests run the check.
 """
 
 import sys
@@ -14,8 +15,10 @@ import click
 import protos
 
 from slipway_cli.main import slipway
+from slipway_signals.slo import build
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "cli.md"
 WIDTH = 100
 NAME = "slipway"
 
@@ -31,12 +34,18 @@ Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 environment or network
 def main() -> int:
     """Write or compare."""
     page = render()
+    rules = build.outputs(ROOT)
     if "--check" in sys.argv[1:]:
-        if PAGE.exists() and PAGE.read_text() == page:
-            return 0
-        print(f"regen: {PAGE.name} is not what the code says\nhint: run `make regen` and commit it", file=sys.stderr)
-        return 1
+        stale = [path.as_posix() for path in build.differences(ROOT, rules)]
+        if not PAGE.exists() or PAGE.read_text() != page:
+            stale.append(PAGE.name)
+        for name in stale:
+            print(f"regen: {name} is not what its source says", file=sys.stderr)
+        if stale:
+            print("hint: run `make regen` and commit it", file=sys.stderr)
+        return 1 if stale else 0
     PAGE.write_text(page)
+    build.write(ROOT, rules)
     return protos.main()
 
 

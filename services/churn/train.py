@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Trains the churn model on SYNTHETIC data: customers of a telephone company that does not exist.
 
-Writes `model/churn.ubj`, `model/lineage.json` and `golden.jsonl` beside this file, or into the folder that is given as
-the argument. Two runs write the same bytes: fixed seed, one thread, no clock. Replace `make_customers` by your own
-data; keep the seed, the lineage and the golden examples.
+Writes `model/churn.ubj`, `model/lineage.json`, `model/reference.json` (what drift is measured against) and
+`golden.jsonl` beside this file, or into the folder that is given as the argument. Two runs write the same bytes: fixed
+seed, one thread, no clock. Replace `make_customers` by your own data; keep the seed, the lineage, the reference and the
+golden examples.
 
     python train.py
 """
@@ -19,8 +20,11 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from churn_service.service import Customer, Risk
+from slipway_bundle import RowCodec
 from slipway_bundle.adapters import xgboost as adapter
 from slipway_bundle.config import load_config
+from slipway_signals.drift import build_profile, encode_profile
 
 FOLDER: Final = Path(__file__).resolve().parent
 SEED: Final = 20_240_229
@@ -63,7 +67,7 @@ Columns = dict[str, NDArray[np.float64]]
 
 
 def main(folder: Path) -> None:
-    """Trains, and writes the three files into `folder`."""
+    """Trains, and writes the four files into `folder`."""
     columns, churned = make_customers()
     train, test = slice(0, CUSTOMERS - HELD_OUT), slice(CUSTOMERS - HELD_OUT, CUSTOMERS)
     history: dict[str, dict[str, list[float]]] = {}
@@ -91,6 +95,7 @@ def main(folder: Path) -> None:
     dataset = {"uri": f"synthetic:churn?seed={SEED}&rows={CUSTOMERS}", "digest": digest_of(columns, churned)}
     lineage = {"datasets": [dataset], "metrics": metrics}
     write(model.with_name("lineage.json"), json.dumps(lineage, indent=2, sort_keys=True) + "\n")
+    write(model.with_name("reference.json"), reference_of(booster, columns, churned, test))
     write(folder / "golden.jsonl", "".join(golden_lines(booster)))
     print(f"trained on {CUSTOMERS - HELD_OUT} synthetic customers: auc {metrics['auc']}, logloss {metrics['logloss']}")
 
@@ -155,6 +160,21 @@ def golden_lines(booster: xgb.Booster) -> list[str]:
         for row, answer in zip(GOLDEN, answers, strict=True)
     ]
     return [json.dumps(example) + "\n" for example in examples]
+
+
+def reference_of(booster: xgb.Booster, columns: Columns, churned: NDArray[np.float64], rows: slice) -> str:
+    """What the rows, the answers and the labels of customers that it was not trained on look like, as JSON."""
+    sample: dict[str, Any] = {name: column[rows] for name, column in columns.items()}
+    sample["contract"] = [CONTRACTS[int(index)] for index in sample["contract"]]
+    profile = build_profile(
+        "churn",
+        RowCodec(Customer).specs,
+        sample,
+        outputs=RowCodec(Risk).specs,
+        predictions=booster.predict(matrix(columns, None, rows)),
+        labels=churned[rows],
+    )
+    return encode_profile(profile).decode()
 
 
 def write(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slot_writers import read_once, values
 
-from slipway_signals import metrics
+from slipway_signals import metrics, metrics_capture, metrics_drift, metrics_traces
 from slipway_signals.instruments import ServiceMetrics, SupervisorMetrics
 from slipway_signals.slots import Slots
 
@@ -30,7 +30,8 @@ def test_a_definition_follows_the_rules_of_prometheus(metric: metrics.Metric) ->
 
 
 def test_every_definition_of_the_module_is_listed_once() -> None:
-    defined = [value for value in vars(metrics).values() if isinstance(value, metrics.Metric)]
+    modules = (metrics, metrics_drift, metrics_capture, metrics_traces)
+    defined = [value for module in modules for value in vars(module).values() if isinstance(value, metrics.Metric)]
 
     assert len(metrics.ALL) == len({metric.name for metric in metrics.ALL})
     assert {metric.name for metric in defined} == {metric.name for metric in metrics.ALL}

@@ -15,7 +15,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_two_trainings_write_the_same_bytes(trained: Path, folder: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, folder / "train.py", tmp_path], check=True, timeout=60)
 
-    assert set(files_of(tmp_path)) == {"model/churn.ubj", "model/lineage.json", "golden.jsonl"}
+    assert set(files_of(tmp_path)) == {
+        *("model/churn.ubj", "model/lineage.json", "model/reference.json"),
+        "golden.jsonl",
+    }
     assert files_of(tmp_path) == files_of(trained)
 
 

@@ -27,11 +27,12 @@ def build(terminal: Terminal, folder: Path) -> None:
     from slipway_bundle.build import build as build_bundle
     from slipway_bundle.store import Store
     from slipway_cli.home import store_folder
+    from slipway_signals.drift import judge_reference
 
     started = time.monotonic()
     store = Store.open(store_folder(os.environ))
     with terminal.bar() as bar:
-        built = build_bundle(folder, store, progress=bar, announce=bar.begin)
+        built = build_bundle(folder, store, progress=bar, announce=bar.begin, judge_reference=judge_reference)
     terminal.document(built)
     terminal.result(built.ref)
     what = "built" if built.is_new else "unchanged"

@@ -19,11 +19,18 @@ from slipway_cli.bundle_inspect import inspect
 from slipway_cli.bundle_list import list_bundles
 from slipway_cli.bundle_rm import rm
 from slipway_cli.bundle_verify import verify
+from slipway_cli.capture_compact import compact
+from slipway_cli.capture_forget import forget
 from slipway_cli.client import client
 from slipway_cli.doctor import doctor
+from slipway_cli.drift_report import drift_report
+from slipway_cli.labels_ingest import ingest
 from slipway_cli.new import new
 from slipway_cli.serve import serve
 from slipway_cli.simulate import simulate
+from slipway_cli.slo_build import build_slos
+from slipway_cli.slo_check import check_slos
+from slipway_cli.slo_explain import explain_slos
 from slipway_cli.swap import swap
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import VerbGroup
@@ -86,9 +93,62 @@ def bundle() -> None:
     """The verbs of a noun."""
 
 
+@click.group(
+    cls=VerbGroup,
+    name="slo",
+    help="Compile a service's objectives into rules and tested alerts.",
+    examples=(
+        ("slipway slo check services/churn/slo.yaml", "is it right?"),
+        ("slipway slo build", "write observability/"),
+        ("slipway slo explain churn", "when does which alert fire?"),
+    ),
+)
+def slo() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="capture",
+    help="Keep and forget what requests were captured.",
+    examples=(
+        ("slipway capture compact --folder capture", "make Parquet of what was captured"),
+        ("slipway capture forget --folder capture --subject c-1042", "take a person out again"),
+    ),
+)
+def capture() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="labels",
+    help="Tell what became of predictions.",
+    examples=(("slipway labels ingest --folder capture labels.csv", "count labels against predictions"),),
+)
+def labels() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="drift",
+    help="Compare what a model sees with what it was trained on.",
+    examples=(("slipway drift report captured/churn --profile model/reference.json", "write a page to read"),),
+)
+def drift() -> None:
+    """The verbs of a noun."""
+
+
 for _verb in (build, inspect, verify, diff, list_bundles, rm, gc):
     bundle.add_command(_verb)
-for _top in (serve, swap, simulate, new, client, bundle, doctor):
+for _verb in (check_slos, build_slos, explain_slos):
+    slo.add_command(_verb)
+for _verb in (compact, forget):
+    capture.add_command(_verb)
+labels.add_command(ingest)
+drift.add_command(drift_report)
+for _top in (serve, swap, simulate, new, client, bundle, slo, capture, labels, drift, doctor):
     slipway.add_command(_top)
 
 

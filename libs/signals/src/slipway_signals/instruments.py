@@ -87,6 +87,8 @@ class ServiceMetrics:
         self._peers: dict[str, Counter] = {}
         self.repeated = slots.counter(metrics.RETRIES_SEEN)
         """Requests whose caller says that it asks again: `inc()`."""
+        self.synthetic = slots.counter(metrics.SYNTHETIC)
+        """Requests of tests and probes: `inc()`."""
         self.active = slots.gauge(metrics.ACTIVE_REQUESTS)
         """Requests being answered now: `add(1)` when one begins, `add(-1)` when it ends."""
         slots.gauge(metrics.BUILD_INFO, service, version, digest, slipway_version).set(1.0)

@@ -1,7 +1,8 @@
 """Every metric of slipway: its name, unit, labels, buckets and what it means. Nothing is measured here.
 
-No other module may define a metric, so this page is the reference, and cardinality is bounded where it is written: a
-label's values come from a closed set (routes, models) or from slipway's own code (reasons), never from a request.
+No other module but its parts (`metrics_drift`, `metrics_capture`, `metrics_traces`) may define a metric, so this page
+is the reference, and cardinality is bounded where it is written: a label's values come from a closed set (routes,
+models) or from slipway's own code (reasons), never from a request.
 Names are OpenTelemetry's where those are stable, in their Prometheus translation, and `slipway_…` for the rest.
 
 Source: OpenTelemetry semantic conventions 1.44 (HTTP server metrics), in their Prometheus translation.
@@ -12,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from slipway_signals import metrics_capture, metrics_drift, metrics_traces
 from slipway_signals.slotfile import Metric
 
 __all__ = [
@@ -205,6 +207,11 @@ CLIENT_RETRIES: Final = Metric(
     "Of these, repetitions, by what was wrong with the one before: status, connection, timeout, slow (hedged).",
     ("peer", "reason"),
 )
+SYNTHETIC: Final = Metric(
+    "slipway_synthetic_requests_total",
+    "counter",
+    "Requests of tests and probes, from callers that are trusted to say so; no other metric of requests has them.",
+)
 RETRIES_SEEN: Final = Metric(
     "slipway_requests_repeated_total", "counter", "Requests whose caller says that it asks again."
 )
@@ -227,6 +234,11 @@ ALL: Final = (
     *(QUEUE_DEPTH, COLD, RETRIED, QUARANTINED, REPLICAS, LOSSES),
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
     *(WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
+    *(PROCESS_MEMORY, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
+    *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC),
+    *metrics_drift.ALL,
+    *metrics_capture.ALL,
+    *metrics_traces.ALL,
     *(TELEMETRY_DROPPED, SLOTS_UNREADABLE),
 )
 """Every definition, in the order of the reference page."""

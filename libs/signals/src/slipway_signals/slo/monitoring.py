@@ -1,0 +1,165 @@
+"""Alerts about the monitoring itself, once an installation: who watches the watchers.
+
+`SlipwayWatchdog` always fires: its receiver is outside, and sounds when the message stops coming. All else here is what
+would make alerts late or silent while the rest looks healthy.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from slipway_signals.slo.promrules import Timing
+from slipway_signals.slo.selectors import parse_selector
+from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
+
+__all__ = ["OWNER", "SERVICE", "WATCHDOG", "monitoring_watches"]
+
+SERVICE: Final = "monitoring"
+"""What the label `service` of these alerts says."""
+
+OWNER: Final = "platform"
+WATCHDOG: Final = "SlipwayWatchdog"
+FIVE_MINUTES_S: Final = 300
+QUARTER_S: Final = 900
+
+
+def monitoring_watches(timing: Timing) -> Iterator[Watch]:
+    """All of them, the watchdog first."""
+    make = _Maker(SERVICE, OWNER, timing)
+    yield make.watchdog()
+    yield make.down()
+    yield make.no_alertmanager()
+    yield make.failing(
+        "SlipwayRuleFailures",
+        "prometheus_rule_evaluation_failures_total",
+        "rule_group",
+        (
+            "Rules cannot be evaluated",
+            "The rules of {{ $labels.rule_group }} have been failing for 15 minutes: their alerts are silent.",
+        ),
+    )
+    yield make.failing(
+        "SlipwayRulesLate",
+        "prometheus_rule_group_iterations_missed_total",
+        "rule_group",
+        (
+            "Rules are evaluated too slowly",
+            (
+                "Evaluations of {{ $labels.rule_group }} have been skipped for 15 minutes, because one takes "
+                "longer than its interval: alerts come late."
+            ),
+        ),
+    )
+    yield make.failing(
+        "SlipwayAlertsNotSent",
+        "prometheus_notifications_dropped_total",
+        "instance",
+        (
+            "Prometheus loses alerts",
+            "Prometheus {{ $labels.instance }} has been dropping alerts on the way to Alertmanager for 15 minutes.",
+        ),
+    )
+    yield make.failing(
+        "SlipwayNotificationsFailing",
+        "alertmanager_notifications_failed_total",
+        "integration",
+        (
+            "Notifications do not arrive",
+            "Alertmanager has failed to deliver by {{ $labels.integration }} for 15 minutes: nobody is being told.",
+        ),
+    )
+    yield make.not_reloaded()
+
+
+class _Maker(Shapes):
+    """Writes the watches of the monitoring."""
+
+    def watchdog(self) -> Watch:
+        """The dead-man's switch."""
+        return Watch(
+            alert=self.alert(
+                WATCHDOG,
+                "vector(1)",
+                category="watchdog",
+                severity="info",
+                told=(
+                    "The way from Prometheus to you works",
+                    "This alert always fires. When its receiver stops hearing it, the monitoring is down.",
+                ),
+            ),
+            drill=Drill(inputs=(), detect_s=0, has_near_miss=False),
+        )
+
+    def down(self) -> Watch:
+        """A part of the monitoring cannot be scraped."""
+        return self.yes_or_no(
+            "SlipwayMonitoringDown",
+            'up{job=~"prometheus|alertmanager"} == 0',
+            Input(series='up{job="alertmanager",instance="a"}', kind="gauge", healthy=1, faulty=0),
+            found={"job": "alertmanager", "instance": "a"},
+            category="monitoring",
+            told=(
+                "A part of the monitoring is down",
+                "{{ $labels.job }} at {{ $labels.instance }} could not be scraped for 5 minutes.",
+            ),
+        )
+
+    def no_alertmanager(self) -> Watch:
+        """Heard only where another Prometheus or the dead-man's switch listens."""
+        return self.yes_or_no(
+            "SlipwayNoAlertmanager",
+            "prometheus_notifications_alertmanagers_discovered < 1",
+            Input(
+                series='prometheus_notifications_alertmanagers_discovered{instance="p"}',
+                kind="gauge",
+                healthy=1,
+                faulty=0,
+            ),
+            found={"instance": "p"},
+            category="monitoring",
+            told=(
+                "Prometheus knows no Alertmanager",
+                "Prometheus {{ $labels.instance }} has had nobody to send alerts to for 5 minutes.",
+            ),
+        )
+
+    def not_reloaded(self) -> Watch:
+        """The rules that run are not the rules that were written."""
+        return self.yes_or_no(
+            "SlipwayConfigNotLoaded",
+            "prometheus_config_last_reload_successful == 0 or alertmanager_config_last_reload_successful == 0",
+            Input(
+                series='prometheus_config_last_reload_successful{job="prometheus",instance="p"}',
+                kind="gauge",
+                healthy=1,
+                faulty=0,
+            ),
+            found={"job": "prometheus", "instance": "p"},
+            category="monitoring",
+            told=(
+                "A configuration was refused",
+                (
+                    "{{ $labels.job }} at {{ $labels.instance }} refused its last configuration 5 minutes ago or more, "
+                    "and runs on with the one before."
+                ),
+            ),
+        )
+
+    def failing(self, name: str, counter: str, by: str, told: tuple[str, str]) -> Watch:
+        """Failures in every five minutes of a quarter of an hour; one alone passes."""
+        series = parse_selector(counter).with_label(by, "x").text
+        return Watch(
+            alert=self.alert(
+                name,
+                f"sum by ({by}) (increase({counter}[{self.timing.text(FIVE_MINUTES_S)}])) > 0",
+                category="monitoring",
+                for_s=QUARTER_S,
+                told=told,
+            ),
+            drill=Drill(
+                inputs=(Input(series=series, kind="counter", healthy=0, faulty=1),),
+                detect_s=30,
+                window_s=FIVE_MINUTES_S,
+                found={by: "x"},
+                has_near_miss=False,
+            ),
+        )

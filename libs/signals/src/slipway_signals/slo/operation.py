@@ -1,0 +1,359 @@
+"""The alerts that every service has whatever its objectives are: targets, workers, models, queues.
+
+Each asks a metric that slipway counts or that a named exporter brings; what users feel is judged by the objectives, so
+nearly all of these are tickets. The invariant: a condition on a share also asks for a few events, because one of two
+proves nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from slipway_signals.slo.promrules import Timing
+from slipway_signals.slo.watches import EVENTS_LEAST, Drill, Input, Shapes, Watch
+
+__all__ = ["operation_watches"]
+
+MINUTE_S: Final = 60
+HOUR_S: Final = 3_600
+DOWN_S: Final = 60
+"""All errors at a target of 99.9 % page after 52 s; no answer at all must not take longer."""
+
+COLD_SHARE: Final = 0.01
+SHED_SHARE: Final = 0.05
+WAIT_S: Final = 0.25
+WAIT_SHARE: Final = 0.05
+ERROR_SHARE: Final = 0.01
+LOAD_S: Final = 10.0
+LOST_SIGNALS: Final = 10
+
+
+def operation_watches(service: str, owner: str, timing: Timing) -> Iterator[Watch]:
+    """All of them, the gravest first."""
+    make = _Maker(service, owner, timing)
+    yield from (make.down(), make.target_down(), make.crash_loop(), make.restarts(), make.losses())
+    yield from (make.not_ready(), make.load_slow(), make.cold())
+    yield from (make.shedding(), make.waiting(), make.errors(), make.quarantine())
+    yield from (make.telemetry(), make.unreadable(), make.deploy())
+
+
+class _Maker(Shapes):
+    """Writes the watches of one service."""
+
+    def down(self) -> Watch:
+        up = self.of("up")
+        return Watch(
+            alert=self.alert(
+                "SlipwayServiceDown",
+                f"absent({up} == 1)",
+                category="availability",
+                severity="page",
+                for_s=self.timing.of(DOWN_S),
+                told=(
+                    f"{self.service} is down",
+                    (
+                        f"No target of {self.service} could be scraped for a minute: nobody answers, "
+                        "or nobody is reachable."
+                    ),
+                ),
+            ),
+            drill=Drill(
+                inputs=(Input(series=self.of("up", instance="a"), kind="gauge", healthy=1, faulty=0),),
+                detect_s=0,
+                has_near_miss=False,
+            ),
+        )
+
+    def target_down(self) -> Watch:
+        return self.yes_or_no(
+            "SlipwayTargetDown",
+            f"{self.of('up')} == 0",
+            Input(series=self.of("up", instance="a"), kind="gauge", healthy=1, faulty=0),
+            found={"instance": "a"},
+            category="monitoring",
+            told=(
+                f"A target of {self.service} is down",
+                f"{{{{ $labels.instance }}}} of {self.service} could not be scraped for 5 minutes.",
+            ),
+        )
+
+    def crash_loop(self) -> Watch:
+        return self.yes_or_no(
+            "SlipwayWorkerCrashLoop",
+            f"max by (worker) ({self.of('slipway_worker_crash_looping')}) == 1",
+            Input(series=self.of("slipway_worker_crash_looping", worker="api-0"), kind="gauge", healthy=0, faulty=1),
+            found={"worker": "api-0"},
+            category="restart",
+            told=(
+                "A worker dies again and again",
+                f"The worker {{{{ $labels.worker }}}} of {self.service} has been dying after each start for 5 minutes.",
+            ),
+        )
+
+    def not_ready(self) -> Watch:
+        return self.yes_or_no(
+            "SlipwayModelNotReady",
+            f"min by (model) ({self.of('slipway_model_ready')}) == 0",
+            Input(series=self.of("slipway_model_ready", model="m"), kind="gauge", healthy=1, faulty=0),
+            found={"model": "m"},
+            category="restart",
+            told=(
+                "A model cannot answer",
+                (
+                    f"Some worker of {self.service} has not been ready to answer with the model "
+                    "{{ $labels.model }} for 5 minutes."
+                ),
+            ),
+        )
+
+    def unreadable(self) -> Watch:
+        return self.yes_or_no(
+            "SlipwayMetricsUnreadable",
+            f"sum({self.of('slipway_metrics_unreadable_slots')}) > 0",
+            Input(series=self.of("slipway_metrics_unreadable_slots"), kind="gauge", healthy=0, faulty=2),
+            value="2",
+            category="monitoring",
+            told=(
+                "Metrics of a worker cannot be read",
+                (
+                    f"The metrics of {{{{ $value }}}} workers of {self.service} could not be read for 5 minutes: "
+                    "every rate of this service is too low."
+                ),
+            ),
+        )
+
+    def restarts(self) -> Watch:
+        return self.count(
+            "SlipwayWorkerRestarts",
+            "slipway_worker_restarts_total",
+            {"worker": "api-0"},
+            category="restart",
+            told=(
+                "Workers were started again",
+                (
+                    f'Workers of {self.service} died and were started again {{{{ $value | printf "%.0f" }}}} times '
+                    "in the last hour."
+                ),
+            ),
+        )
+
+    def losses(self) -> Watch:
+        return self.count(
+            "SlipwayReplicaLosses",
+            "slipway_pool_replica_losses_total",
+            {"pool": "p", "reason": "memory"},
+            by=("pool", "reason"),
+            category="restart",
+            told=(
+                "Replicas of a runner pool were lost",
+                (
+                    f"The pool {{{{ $labels.pool }}}} of {self.service} lost "
+                    '{{ $value | printf "%.0f" }} replicas in the last hour; reason: {{ $labels.reason }}.'
+                ),
+            ),
+        )
+
+    def quarantine(self) -> Watch:
+        return self.count(
+            "SlipwayPoisonedRequests",
+            "slipway_pool_quarantined_total",
+            {"model": "m"},
+            by=("model",),
+            category="quality",
+            told=(
+                "Requests kill their runners",
+                (
+                    '{{ $value | printf "%.0f" }} requests in the last hour were refused because they, or '
+                    f"their equals, killed two runners of the model {{{{ $labels.model }}}} of {self.service}."
+                ),
+            ),
+        )
+
+    def telemetry(self) -> Watch:
+        return self.count(
+            "SlipwayTelemetryDropped",
+            "slipway_telemetry_dropped_total",
+            {"signal": "series"},
+            by=("signal",),
+            least=LOST_SIGNALS,
+            category="monitoring",
+            told=(
+                "Telemetry is lost",
+                (
+                    f'{self.service} dropped {{{{ $value | printf "%.0f" }}}} signals of the kind '
+                    "{{ $labels.signal }} in the last hour."
+                ),
+            ),
+        )
+
+    def cold(self) -> Watch:
+        return self.share(
+            "SlipwayColdStarts",
+            self.of("slipway_cold_requests_total"),
+            self.of("slipway_requests_admitted_total"),
+            inputs=(
+                self.of("slipway_cold_requests_total", model="m"),
+                self.of("slipway_requests_admitted_total", model="m"),
+            ),
+            is_rest_whole=True,
+            limit=COLD_SHARE,
+            window_s=HOUR_S,
+            category="cold-start",
+            told=(
+                "Requests wait for cold replicas",
+                (
+                    f"{{{{ $value | humanizePercentage }}}} of the last hour's requests for the model "
+                    f"{{{{ $labels.model }}}} of {self.service} waited until a replica was ready; 1% may."
+                ),
+            ),
+        )
+
+    def shedding(self) -> Watch:
+        return self.share(
+            "SlipwayShedding",
+            self.of("slipway_requests_shed_total"),
+            self.of("slipway_requests_admitted_total"),
+            inputs=(
+                self.of("slipway_requests_shed_total", model="m", reason="queue_full"),
+                self.of("slipway_requests_admitted_total", model="m"),
+            ),
+            limit=SHED_SHARE,
+            window_s=5 * MINUTE_S,
+            for_s=10 * MINUTE_S,
+            category="capacity",
+            told=(
+                "Requests are refused at the door",
+                (
+                    f"For 10 minutes {{{{ $value | humanizePercentage }}}} of the requests for the model "
+                    f"{{{{ $labels.model }}}} of {self.service} have been refused because they could not be "
+                    "answered in time."
+                ),
+            ),
+        )
+
+    def errors(self) -> Watch:
+        return self.share(
+            "SlipwayInferenceErrors",
+            self.of("slipway_inferences_total", result="error"),
+            self.of("slipway_inferences_total", result="ok"),
+            inputs=(
+                self.of("slipway_inferences_total", model="m", result="error"),
+                self.of("slipway_inferences_total", model="m", result="ok"),
+            ),
+            limit=ERROR_SHARE,
+            window_s=15 * MINUTE_S,
+            category="quality",
+            told=(
+                "A model fails on rows",
+                (
+                    f"{{{{ $value | humanizePercentage }}}} of the last 15 minutes' rows of the model "
+                    f"{{{{ $labels.model }}}} of {self.service} got an error from it."
+                ),
+            ),
+        )
+
+    def waiting(self) -> Watch:
+        """Share of batches that waited: all less those that did not."""
+        name, window = "slipway_queue_wait_seconds", self.timing.text(15 * MINUTE_S)
+        every = f"sum by (model) (increase({self.of(name + '_count')}[{window}]))"
+        quick = f"sum by (model) (increase({self.of(name + '_bucket', le=str(WAIT_S))}[{window}]))"
+        whole, late = 100.0, 100.0 * WAIT_SHARE
+        labels = {"model": "m"}
+        return Watch(
+            alert=self.alert(
+                "SlipwayQueueWait",
+                f"({every} - {quick}) / ({every} > 0) > {WAIT_SHARE}\nand {every} - {quick} >= {EVENTS_LEAST}",
+                category="capacity",
+                told=(
+                    "Rows wait long in the queue",
+                    (
+                        f"The oldest row waited more than {WAIT_S} s in {{{{ $value | humanizePercentage }}}} of the "
+                        f"last 15 minutes' batches of the model {{{{ $labels.model }}}} of {self.service}."
+                    ),
+                ),
+            ),
+            drill=Drill(
+                inputs=(
+                    Input(series=self.of(name + "_count", **labels), kind="counter", healthy=whole),
+                    Input(
+                        series=self.of(name + "_bucket", **labels, le=str(WAIT_S)),
+                        kind="counter",
+                        healthy=whole,
+                        near=whole - 0.9 * late,
+                        faulty=whole - 2 * late,
+                    ),
+                ),
+                detect_s=15 * MINUTE_S / 2,
+                window_s=15 * MINUTE_S,
+                found=labels,
+                value="10%",
+            ),
+        )
+
+    def load_slow(self) -> Watch:
+        """A histogram is born with its first load, so a rate would not see it: the count itself is compared."""
+        name, window = "slipway_model_load_duration_seconds", self.timing.text(HOUR_S)
+        every, quick = self.of(name + "_count"), self.of(name + "_bucket", le=str(LOAD_S))
+        slow = f"(sum by (model) ({every}) - sum by (model) ({quick}))"
+        before = f"(sum by (model) ({every} offset {window}) - sum by (model) ({quick} offset {window}))"
+        labels = {"model": "m"}
+        return Watch(
+            alert=self.alert(
+                "SlipwayModelLoadSlow",
+                f"({slow} - {before} or {slow}) > 0",
+                category="cold-start",
+                told=(
+                    "A model loads slowly",
+                    (
+                        f"The model {{{{ $labels.model }}}} of {self.service} took longer than {LOAD_S:g} s to load "
+                        "and answer, {{ $value }} times in the last hour."
+                    ),
+                ),
+            ),
+            drill=Drill(
+                inputs=(
+                    Input(series=self.of(name + "_count", **labels), kind="gauge", healthy=2, faulty=4),
+                    Input(
+                        series=self.of(name + "_bucket", **labels, le=str(LOAD_S)), kind="gauge", healthy=2, faulty=2
+                    ),
+                ),
+                detect_s=0,
+                window_s=HOUR_S,
+                found=labels,
+                value="2",
+                steady_s=0,
+                has_near_miss=False,
+            ),
+        )
+
+    def deploy(self) -> Watch:
+        """Wakes nobody: while it holds, Alertmanager keeps quiet what a rollout causes."""
+        info, window = self.of("slipway_build_info"), self.timing.text(15 * MINUTE_S)
+        labels = {"version": "2", "digest": "sha256:b"}
+        return Watch(
+            alert=self.alert(
+                "SlipwayDeployInProgress",
+                f"count by (version, digest) ({info}) unless count by (version, digest) ({info} offset {window})",
+                category="deploy",
+                severity="info",
+                told=(
+                    f"{self.service} is being deployed",
+                    (
+                        f"The digest {{{{ $labels.digest }}}} of {self.service} appeared less than 15 minutes ago: "
+                        "tickets about restarts, cold starts and capacity wait."
+                    ),
+                ),
+            ),
+            drill=Drill(
+                inputs=(
+                    Input(
+                        series=self.of("slipway_build_info", version="1", digest="sha256:a"), kind="gauge", healthy=1
+                    ),
+                    Input(series=self.of("slipway_build_info", **labels), kind="gauge", healthy=None, faulty=1),
+                ),
+                detect_s=0,
+                window_s=15 * MINUTE_S,
+                found=labels,
+                steady_s=0,
+                has_near_miss=False,
+            ),
+        )
