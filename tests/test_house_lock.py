@@ -84,7 +84,7 @@ def test_why_a_package_is_there_is_told_without_machine_paths() -> None:
     own = {member.name: member.pyproject for member in workspace.members()}
 
     assert named
-    for via in named - {"--override (workspace)"}:
+    for via in named - {"--override (workspace)", "-c (workspace)"}:
         name, path = via.removesuffix(")").split(" (")
         assert path.partition(":")[0] == own[name]
 

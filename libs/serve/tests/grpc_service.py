@@ -47,6 +47,7 @@ class Kept:
     def __init__(self) -> None:
         self.active = Active()
         self.repeated = Active()
+        self.synthetic = Active()
         self.requests: list[tuple[str, str, int]] = []
         self._changed = threading.Condition()
 

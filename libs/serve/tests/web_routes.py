@@ -70,6 +70,11 @@ class Counted:
             self._changed.notify_all()
 
     @property
+    def synthetic(self) -> "Counted":
+        """Nor are those of tests and probes."""
+        return self
+
+    @property
     def repeated(self) -> "Counted":
         """Requests that come again are counted by nobody."""
         return self

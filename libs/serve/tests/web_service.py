@@ -159,11 +159,14 @@ class Uncounted:
     def add(self, amount: float) -> None:
         """Nothing."""
 
+    def inc(self, amount: float = 1.0) -> None:
+        """Nothing."""
+
 
 class Unmeasured:
     """Keeps no metrics of requests."""
 
-    active = Uncounted()
+    active = repeated = synthetic = Uncounted()
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Nothing."""

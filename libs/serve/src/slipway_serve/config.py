@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slipway_bundle import ConfigError
+from slipway_signals.capture.config import CaptureConfig
+from slipway_signals.tracing import TracingConfig
 
 Positive = Annotated[int, Meta(gt=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -125,6 +127,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How long it may then take to finish what it accepted."""
     start_s: Annotated[float, Meta(gt=0)] = 60.0
     """Seconds in which a worker must be ready."""
+    trust_synthetic: bool = False
+    """Believe `X-Slipway-Synthetic`: such requests count apart, and not as users, drift or captured inputs. For servers
+    that only trusted callers reach."""
     page: bool = True
     """Serve `/`, `/docs` and `/openapi.json`."""
 
@@ -153,6 +158,8 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     endpoints: dict[str, EndpointRuntime] = {}
     slo: dict[str, SloClass] = {}
     cost: CostConfig = CostConfig()
+    capture: CaptureConfig = CaptureConfig()
+    tracing: TracingConfig = TracingConfig()
     resources: dict[str, dict[str, object]] = {}
     """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""
     publish: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ Method order is the order of a process's life: load, start (warm up, open, prove
 the server wraps it, `local` wraps it for tests, runners will wrap it in their own process.
 """
 
+import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
@@ -28,12 +29,15 @@ from slipway_serve.options import PoolAccess
 from slipway_serve.pools import pools_of, spec_of
 from slipway_serve.service import Model, Resource, Service, StreamModel
 from slipway_serve.streams import StreamLane
+from slipway_serve.watching import Watching
+from slipway_signals.slots import Slots
 
 logger = logging.getLogger(__name__)
 
 OFFLOAD_THREADS: Final = 8
 OFFLOAD_BACKLOG: Final = 64
 PROOF_TIMEOUT_S: Final = 30.0
+WATCHING_CLOSE_S: Final = 5.0
 MEBIBYTE: Final = 1024 * 1024
 
 
@@ -62,6 +66,7 @@ class Engine:
         config: the decoded `[runtime]` table.
         observer: hears of loads, batches, refusals and failures.
         membership: how runner pools are reached; None: what is placed in a pool runs in this process.
+        slots: where watchers of rows count; None: nobody watches.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Engine:
         config: RuntimeConfig,
         observer: EngineObserver,
         membership: PoolMembership | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self.service: Final = service
         self.view: Final = view
@@ -80,6 +86,8 @@ class Engine:
         self.is_draining = False
         self._observer = observer
         self._membership = membership
+        self._slots = slots
+        self.watching: Watching | None = None
         self._client: PoolClient | None = None
         self._lanes: dict[str, Lane] = {}
         self._streams: dict[str, StreamLane] = {}
@@ -113,6 +121,10 @@ class Engine:
             await self._prove(name)
             if lane.load_s is not None:
                 self._observer.model_loaded(name, self.view.digest or "", lane.load_s + time.monotonic() - started)
+        if self._slots is not None:
+            self.watching = Watching(self.view, self.service.models, self.config, self._slots)
+            for lane in self._lanes.values():  # from now on: the rows above were ours
+                lane.watch = self.watching.of(lane)
         self.is_ready = True
 
     def lane(self, model: str) -> Lane:
@@ -156,6 +168,8 @@ class Engine:
                 await stream.drain(0.0)
             if self._client is not None:
                 await self._client.close()
+            if self.watching is not None:
+                await asyncio.to_thread(self.watching.close, WATCHING_CLOSE_S)
 
     async def _join_pools(self) -> dict[str, PoolSpec]:
         """Connect to the dispatcher when a model is in a pool: model → its pool."""

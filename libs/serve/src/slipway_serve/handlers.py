@@ -72,6 +72,7 @@ class RowHandler:
 
     def __init__(self, engine: CallEngine, model: Model[Any, Any]) -> None:
         lane = engine.lane(model.name)
+        self._lane = lane
         self.decode = msgspec.json.Decoder(model.row, dec_hook=decode_array).decode
         self.encode = msgspec.json.Encoder(enc_hook=encode_array).encode
         self._pack = lane.inputs.pack
@@ -81,11 +82,15 @@ class RowHandler:
     async def __call__(self, asked: Asked) -> Reply:
         """Decode, queue, wait, encode."""
         try:
-            payload = self._pack(self.decode(asked.body))
+            row = self.decode(asked.body)
+            payload = self._pack(row)
         except (msgspec.ValidationError, RowError):
             self._count_invalid(1)
             raise
-        answer = await self._submit(payload, 1, asked.deadline)
+        submitted = self._submit(payload, 1, asked.deadline)
+        if self._lane.watch is not None:
+            return Reply(self.encode(await self._lane.answer(row, payload, b"", submitted)))
+        answer = await submitted
         return Reply(self.encode(outputs_of(answer).row(answer.start)))
 
 
@@ -94,19 +99,20 @@ class KeyedRowHandler(RowHandler):
 
     def __init__(self, engine: CallEngine, model: Model[Any, Any]) -> None:
         super().__init__(engine, model)
-        lane = engine.lane(model.name)
+        lane = self._lane
         self._pack_keyed = lane.inputs.pack_keyed
         self._submit_keyed = lane.submit
 
     async def __call__(self, asked: Asked) -> Reply:
         """Decode, queue, wait, encode."""
         try:
-            key, payload = self._pack_keyed(self.decode(asked.body))
+            row = self.decode(asked.body)
+            key, payload = self._pack_keyed(row)
         except (msgspec.ValidationError, RowError):
             self._count_invalid(1)
             raise
-        answer = await self._submit_keyed(payload, 1, asked.deadline, key)
-        return Reply(self.encode(outputs_of(answer).row(answer.start)))
+        submitted = self._submit_keyed(payload, 1, asked.deadline, key)
+        return Reply(self.encode(await self._lane.answer(row, payload, key, submitted)))
 
 
 class EndpointHandler:

@@ -19,6 +19,8 @@ from slipway_runtime.tally import DrainReport
 if TYPE_CHECKING:
     import asyncio
 
+    from slipway_serve.watching import RowWatch
+
 Payload: TypeAlias = bytes | memoryview
 
 
@@ -109,6 +111,8 @@ class Lane:
         self.load_s: Final = load_s
         """None: the weights are elsewhere."""
         self.close: Final = close
+        self.watch: RowWatch | None = None
+        """Who remembers its rows; set when it has proved itself."""
         self._observer = observer
         self._submit_keyed = cast("_SubmitKeyed", pool.submit_nowait)
 
@@ -133,8 +137,24 @@ class Lane:
         with self._counting(1):
             self.inputs.check(row)
             key, payload = self.inputs.pack_keyed(row)
-        answer = await self.submit(payload, 1, deadline, key)
-        return outputs_of(answer).row(answer.start)
+        return await self.answer(row, payload, key, self.submit(payload, 1, deadline, key))
+
+    async def answer(self, row: Struct, payload: Payload, key: bytes, submitted: "asyncio.Future[Answer]") -> Struct:
+        """The answer to a submitted row, seen by whoever watches."""
+        watch = self.watch
+        if watch is None:
+            answer = await submitted
+            return outputs_of(answer).row(answer.start)
+        try:
+            answer = await submitted
+            outputs = outputs_of(answer)
+            result = outputs.row(answer.start)
+        except Exception as error:
+            watch.failed((row,), error)
+            raise
+        watch.answered(payload, 1, key, answer, outputs)
+        watch.kept(row, result)
+        return result
 
     async def many(self, rows: Sequence[Struct], deadline: float) -> list[Struct]:
         """The answers to many rows, in order; all wait in the queue at once, in tickets of one key."""
@@ -151,10 +171,19 @@ class Lane:
         ]
         parts = [(_joined([packed[place][1] for place in chunk]), len(chunk), key) for key, chunk in chunks]
         answered: list[Struct | None] = [None] * len(rows)
-        for answer, (_, chunk) in zip(await self._answers(parts, deadline), chunks, strict=True):
-            for index, place in enumerate(chunk, start=answer.start):
-                answered[place] = outputs_of(answer).row(index)
-        return cast("list[Struct]", answered)
+        try:
+            for answer, (_, chunk) in zip(await self._answers(parts, deadline), chunks, strict=True):
+                for index, place in enumerate(chunk, start=answer.start):
+                    answered[place] = outputs_of(answer).row(index)
+        except Exception as error:
+            if self.watch is not None:
+                self.watch.failed(rows, error)
+            raise
+        results = cast("list[Struct]", answered)
+        if self.watch is not None:
+            for row, result in zip(rows, results, strict=True):
+                self.watch.kept(row, result)
+        return results
 
     async def batch(self, arrays: Arrays, rows: int, deadline: float) -> Arrays:
         """Columns in, columns out: what the Open Inference Protocol carries.
@@ -202,10 +231,14 @@ class Lane:
         try:
             for payload, rows, key in parts:
                 tickets.append(self.submit(payload, rows, deadline, key))
-            return [await ticket for ticket in tickets]
+            answers = [await ticket for ticket in tickets]
         finally:
             for ticket in tickets:
                 ticket.cancel()
+        if self.watch is not None:
+            for answer, (payload, rows, key) in zip(answers, parts, strict=True):
+                self.watch.answered(payload, rows, key, answer, outputs_of(answer))
+        return answers
 
 
 def outputs_from(codec: RowCodec[Any]) -> Callable[[bytes], Outputs]:

@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from slipway_serve.config import LimitsConfig, RuntimeConfig, ServerConfig
+from slipway_signals.capture.config import CaptureConfig
 
 GC_ALLOCATIONS: Final = 50_000
 """Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
@@ -55,6 +56,12 @@ class RunnerOptions(Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...] | None = None
     """Processors to stay on; None = all."""
     slipway_version: str
+
+
+class CompactorOptions(Struct, frozen=True, kw_only=True):
+    """A compactor's."""
+
+    capture: CaptureConfig
 
 
 class DispatcherOptions(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from slipway_serve.config import LimitsConfig
 from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
 from slipway_serve.stream_reply import ClientStalledError, StreamReply
+from slipway_serve.watching import Naming
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,10 @@ class RequestMetrics(Protocol):
         """Requests being answered now."""
 
     @property
+    def synthetic(self) -> Count:
+        """Requests of tests and probes, which are told of nowhere else."""
+
+    @property
     def repeated(self) -> Count:
         """Requests whose caller says that it asks again."""
 
@@ -94,13 +99,20 @@ class Handler(Protocol):
 
 
 class ServerState:
-    """What all routes of one server share."""
+    """What all routes of one server share.
 
-    __slots__ = ("is_draining", "limits", "metrics")
+    Args:
+        limits: of requests.
+        metrics: hears of each.
+        naming: how requests are told apart, if somebody wants to know; None: nobody does.
+    """
 
-    def __init__(self, limits: LimitsConfig, metrics: RequestMetrics) -> None:
+    __slots__ = ("is_draining", "limits", "metrics", "naming")
+
+    def __init__(self, limits: LimitsConfig, metrics: RequestMetrics, naming: Naming | None = None) -> None:
         self.limits = limits
         self.metrics = metrics
+        self.naming = naming
         self.is_draining = False
         """True from SIGTERM on: answers carry `Connection: close`, `/readyz` says 503."""
 
@@ -147,6 +159,7 @@ class Route:
         self._count = server.metrics.active.add
         self._count_repeated = server.metrics.repeated.inc
         self._problem_bytes = problem_bytes
+        self._naming = server.naming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; returns when the answer is with the transport."""
@@ -161,6 +174,8 @@ class Route:
             headers: Headers = dict(scope["headers"])
             if (ATTEMPT_HEADER in headers or ENVOY_HEADER in headers) and _is_repeated(headers):
                 self._count_repeated()
+            if self._naming is not None:
+                self._naming.begin(headers, started)
             body = await self._body(receive, headers)
             deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
             reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS)))
@@ -184,7 +199,10 @@ class Route:
             if connection is not None:
                 connection.task = None
             self._count(-1)
-            self._measure(self.template, scope["method"], status, time.monotonic() - started)
+            if self._naming is None or not self._naming.is_synthetic():
+                self._measure(self.template, scope["method"], status, time.monotonic() - started)
+            else:
+                self._server.metrics.synthetic.inc()
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         limit = self._limits.body_bytes
@@ -235,7 +253,10 @@ class Route:
         await send({"type": "http.response.body", "body": content})
 
     def _headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
-        return [*headers, CLOSE] if self._server.is_draining else [*headers]
+        sent = [*headers, CLOSE] if self._server.is_draining else [*headers]
+        if self._naming is not None and (name := self._naming.header()) is not None:
+            sent.append(name)
+        return sent
 
     async def _send_problem(self, send: Send, problem: Problem, error: Exception) -> None:
         if problem.status == 499:

@@ -28,6 +28,7 @@ from slipway_serve.swap import Swapper
 from slipway_serve.tree import API, Service, Tree
 from slipway_signals import Slots, SupervisorMetrics
 from slipway_signals.admin import Admin, start_admin
+from slipway_signals.capture.label_state import LabelsCollector
 from slipway_signals.collector import MergedCollector, make_registry
 from slipway_signals.processes import DeviceCollector, ProcessCollector
 
@@ -158,7 +159,7 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
         opened.callback(swapper.close)
         events.listeners.append(swapper.on_event)
         admin = start_admin(
-            make_registry(collector, *_system(supervisor, inventory)),
+            make_registry(collector, *_system(supervisor, inventory), *_labels(planned)),
             server.admin_port,
             server.admin_host,
             pages={**_pages(supervisor), "/debug/rollout": swapper.page},
@@ -241,6 +242,12 @@ def _system(supervisor: Supervisor, inventory: Inventory) -> "list[ProcessCollec
 
     mine = {device.uuid for device in inventory.devices}
     return [ProcessCollector(pids), *([DeviceCollector(devices)] if mine else [])]
+
+
+def _labels(planned: Plan) -> list[LabelsCollector]:
+    """What labels said of captured predictions; `slipway labels ingest` writes it beside them."""
+    folders = {runtime.capture.folder for runtime in planned.runtimes if runtime.capture.enabled}
+    return [LabelsCollector(Path(folder)) for folder in sorted(filter(None, folders))]
 
 
 def _reading(device: Device) -> _DeviceReading:

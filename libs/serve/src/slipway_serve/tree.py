@@ -1,4 +1,5 @@
-"""Which processes a plan needs: API workers, and for runner pools a dispatcher and the runners, each with its place.
+"""Which processes a plan needs: API workers, for runner pools a dispatcher and the runners, each with its place, and
+for capture a compactor.
 
 It starts none (`slipway_runtime.supervisor` does). The invariants: what is said to a process is decided here and
 nowhere else; a plan whose pools do not fit this machine is refused before anything runs, with the arithmetic.
@@ -22,13 +23,13 @@ from slipway_runtime.listeners import PATH_BYTES, Listener, listen_unix
 from slipway_runtime.placement import Placement, Slot, place
 from slipway_runtime.supervision import WorkerSpec
 from slipway_serve.config import RuntimeConfig, ServerConfig
-from slipway_serve.options import DispatcherOptions, PoolAccess, RunnerOptions, WorkerOptions
+from slipway_serve.options import CompactorOptions, DispatcherOptions, PoolAccess, RunnerOptions, WorkerOptions
 from slipway_serve.pools import PlannedPool, demands_of, pools_of
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """N workers whose libraries each take all cores would fight; `[runtime.models]` and the environment can say more."""
 RUNNER_STAGE: Final = 1
-"""Runners and the dispatcher drain after the API workers, which still need them."""
+"""Runners, the dispatcher and compactors drain after the API workers, which still need them, or leave them work."""
 API: Final = "api-"
 DISPATCHER: Final = "dispatcher"
 SOCKET: Final = "dispatcher.sock"
@@ -94,8 +95,9 @@ class Tree:
         """
         placement = self.placed(services)
         names = [f"{API}{index}" for index in range(self._server.workers)] if self._listener is not None else []
+        compactors = [self._compactor(service) for service in services if service.runtime.capture.enabled]
         if not placement.slots:
-            return [self._worker(name, services, None) for name in names]
+            return [*(self._worker(name, services, None) for name in names), *compactors]
         folder, switchboard = self._open_switchboard()
         access = PoolAccess(path=str(folder / SOCKET), devices=shared_devices(services, placement))
         workers = [self._worker(name, services, access) for name in names]
@@ -106,7 +108,7 @@ class Tree:
             for pool in service.pools
             for index in range(pool.config.replicas + pool.config.standby)
         ]
-        return [*workers, self._dispatcher(switchboard), *runners]
+        return [*workers, self._dispatcher(switchboard), *runners, *compactors]
 
     @property
     def path(self) -> Path:
@@ -164,6 +166,14 @@ class Tree:
             rolls=False,
         )
 
+    def _compactor(self, service: Service) -> WorkerSpec:
+        return WorkerSpec(
+            name=f"{service.view.name}-compactor",
+            argv=_argv("compactor", CompactorOptions(capture=service.runtime.capture)),
+            env={**ONE_THREAD, **self._environment},
+            stage=RUNNER_STAGE,
+        )
+
     def _runner(self, service: Service, pool: PlannedPool, slot: Slot, access: PoolAccess) -> WorkerSpec:
         name = f"{pool.label}-{slot.replica}"
         options = RunnerOptions(
@@ -186,7 +196,9 @@ class Tree:
         )
 
 
-def _argv(module: str, options: WorkerOptions | RunnerOptions | DispatcherOptions) -> tuple[str, ...]:
+def _argv(
+    module: str, options: WorkerOptions | RunnerOptions | DispatcherOptions | CompactorOptions
+) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", f"slipway_serve.{module}", msgspec.json.encode(options).decode())
 
 

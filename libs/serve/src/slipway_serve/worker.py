@@ -33,6 +33,7 @@ from slipway_serve.connections import Connection, protocol_for
 from slipway_serve.engine import Engine, PoolMembership, service_of
 from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
 from slipway_serve.routes import ServerState
+from slipway_serve.watching import naming_of
 from slipway_signals import ServiceMetrics, Slots
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class DrainingServer(uvicorn.Server):
         self._on_started = on_started
         self.on_drain: Callable[[], None] = _nothing
         """Called once, when draining begins."""
+        self.on_second: list[Callable[[], None]] = []
+        """Called about once a second."""
         self._exit_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -114,6 +117,8 @@ class DrainingServer(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.sweep(now)
+            for call in self.on_second:
+                call()
         if self._exit_at is not None and time.monotonic() >= self._exit_at:
             return True
         return await super().on_tick(counter)
@@ -126,7 +131,7 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
         SlipwayError: a target cannot be loaded or does not prove itself.
     """
     engines, metrics = _load(options, slots)
-    state = ServerState(options.limits, metrics)
+    state = ServerState(options.limits, metrics, naming_of(options.runtimes, options.server))
     upstream_observer.set(metrics)
     try:
         for engine in engines:
@@ -153,6 +158,7 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
         server = DrainingServer(config, connection, state, options.server.drain_s, control.ready)
         if grpc is not None:
             server.on_drain = grpc.leave
+        server.on_second = [engine.watching.flush for engine in engines if engine.watching is not None]
         control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
         await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
         if grpc is not None:
@@ -198,7 +204,7 @@ def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMe
     if options.pools is not None:
         membership = PoolMembership(options.pools, generation_from_environment(os.environ), options.name)
     parts = zip(services, views, options.runtimes, strict=True)
-    return [Engine(service, view, runtime, metrics, membership) for service, view, runtime in parts], metrics
+    return [Engine(service, view, runtime, metrics, membership, slots) for service, view, runtime in parts], metrics
 
 
 def _warn_about_environment(view: BundleView) -> None:

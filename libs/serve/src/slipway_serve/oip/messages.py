@@ -45,8 +45,8 @@ FIELDS: Final[Mapping[Datatype, tuple[str, str]]] = {
 16-bit floats have none."""
 WHOLE: Final = ("int64_param", "uint64_param")
 FINAL: Final = "triton_final_response"
-"""Parameter of every response of a stream: whether it is the last one to its request. Source: Triton's
-`decoupled_models.md`."""
+"""Parameter of every response of a stream: whether it is the last one to its request. Source: Triton's user guide on
+decoupled models."""
 
 
 class TypedData(NamedTuple):

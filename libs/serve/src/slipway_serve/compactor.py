@@ -1,0 +1,73 @@
+"""The compactor of captured requests: `python -m slipway_serve.compactor OPTIONS`, started by the supervisor.
+
+It turns what API workers wrote into Parquet, and keeps to the retention and the byte cap: work for a process of its
+own, because it imports pyarrow and takes a core for seconds. It is never in the way of a request: while it is away,
+segments wait.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from slipway_bundle import SlipwayError
+from slipway_runtime.control import WorkerControl
+from slipway_serve.options import CompactorOptions
+from slipway_signals.capture.compact import compact
+from slipway_signals.capture.parts import require_pyarrow
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry of the process; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = msgspec.json.decode(arguments[0], type=CompactorOptions)
+    control = WorkerControl.from_environment(os.environ)
+    is_over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: is_over.set())
+    try:
+        require_pyarrow()
+    except SlipwayError as error:
+        if control is not None:
+            control.failed(error)
+        return error.exit_status
+    if control is not None:
+        control.ready()
+        threading.Thread(target=_follow, args=(control, is_over), daemon=True).start()
+    while not is_over.wait(options.capture.compact_s):
+        _once(options)
+    _once(options)  # what the API workers left when they drained
+    return 0
+
+
+def _once(options: CompactorOptions) -> None:
+    root = Path(options.capture.folder or "")
+    if not root.exists():
+        return  # no API worker has opened it yet
+    try:
+        report = compact(root, options.capture, time.time())
+    except SlipwayError as error:  # a full disk, another process at work: nothing is lost, the next turn does it
+        logger.warning("captured requests were not packed: %s", error)
+    else:
+        logger.info(
+            "captured requests were packed: %d rows, %d expired, %d evicted",
+            report.rows,
+            report.expired,
+            report.evicted,
+        )
+
+
+def _follow(control: WorkerControl, is_over: threading.Event) -> None:
+    control.wait_parent_gone()
+    is_over.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,215 @@
+"""What is remembered of answered rows beside counts: the bins of drift, and captured requests. Off unless configured.
+
+It changes no answer and waits for nothing. The invariants: synthetic traffic is left out; a row is seen once, where its
+answer is given to whoever asked (a path of its own, an endpoint, the Open Inference Protocol), in any lane.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from slipway_bundle import BundleView, ConfigError
+from slipway_runtime import Answer
+from slipway_serve.config import RuntimeConfig, ServerConfig
+from slipway_serve.declarations import Model
+from slipway_serve.problems import problem_of
+from slipway_signals.capture.config import CaptureConfig
+from slipway_signals.slots import Slots
+
+if TYPE_CHECKING:
+    from slipway_serve.lane import Lane, Outputs, Payload
+    from slipway_signals.capture import CaptureLog
+    from slipway_signals.drift import DriftCounters
+
+
+class RequestFacts(Struct, gc=False):
+    """What watchers need to know of a request. Not frozen: it numbers its rows."""
+
+    request_id: str
+    """The client's `X-Request-Id`, or one made here."""
+    subject: str | None
+    """The person it is about, as `runtime.capture.subject_header` says."""
+    is_synthetic: bool
+    started: float
+    """On `time.monotonic()`."""
+    rows: int = 0
+    """Captured so far."""
+
+    def next_id(self) -> str:
+        """The id of its next row: its own for the first, `ID/1` for the second."""
+        number, self.rows = self.rows, self.rows + 1
+        return f"{self.request_id}/{number}" if number else self.request_id
+
+
+ID_HEADER: Final = b"x-request-id"
+PLAIN: Final = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+"""What a client may call its request; it is echoed in a header, written into files and looked for in labels."""
+SYNTHETIC_HEADER: Final = b"x-slipway-synthetic"
+
+current_request: Final[ContextVar[RequestFacts | None]] = ContextVar("slipway_request", default=None)
+"""Of the request that this task answers; set by its route, and only if somebody watches or it is synthetic."""
+
+
+class Naming:
+    """Tells requests apart: an id for each, and which of them are no user's.
+
+    Args:
+        wants_ids: whether answers carry `X-Request-Id`; the caller's where it sent one.
+        subject_header: lower-case name of the header with the person a request is about; None: there is none.
+        trusts_synthetic: whether `X-Slipway-Synthetic` is believed.
+    """
+
+    def __init__(self, *, wants_ids: bool, subject_header: str | None, trusts_synthetic: bool) -> None:
+        self._wants_ids = wants_ids
+        self._subject_header = None if subject_header is None else subject_header.lower().encode()
+        self._trusts_synthetic = trusts_synthetic
+
+    def begin(self, headers: Mapping[bytes, bytes], started: float) -> None:
+        """A request came. HOT where it is switched on."""
+        is_synthetic = self._trusts_synthetic and SYNTHETIC_HEADER in headers
+        if not (self._wants_ids or is_synthetic):
+            return
+        sent = headers.get(ID_HEADER, b"")
+        subject = None if self._subject_header is None else headers.get(self._subject_header)
+        current_request.set(
+            RequestFacts(
+                sent.decode("ascii") if PLAIN.fullmatch(sent) else uuid.uuid4().hex,
+                None if subject is None else subject.decode("latin-1"),
+                is_synthetic,
+                started,
+            )
+        )
+
+    def header(self) -> tuple[bytes, bytes] | None:
+        """The header that tells the client how its request is called."""
+        request = current_request.get() if self._wants_ids else None
+        return None if request is None else (ID_HEADER, request.request_id.encode())
+
+    def is_synthetic(self) -> bool:
+        """Whether the request of this task is."""
+        request = current_request.get()
+        return request is not None and request.is_synthetic
+
+
+class RowWatch:
+    """Watches the rows of one model.
+
+    Args:
+        model: its name.
+        drift: counts them into bins; None: the bundle has no reference profile.
+        capture: keeps a share of them; None: switched off.
+    """
+
+    def __init__(self, model: str, drift: "DriftCounters | None", capture: "CaptureLog | None") -> None:
+        self._model = model
+        self._drift = drift
+        self._capture = capture
+
+    def answered(self, payload: "Payload", rows: int, key: bytes, answer: Answer, outputs: "Outputs") -> None:
+        """Packed rows were answered. HOT."""
+        request = current_request.get()
+        if self._drift is not None and (request is None or not request.is_synthetic):
+            self._drift.observe(payload, rows, outputs.arrays, answer.start, key)
+
+    def kept(self, row: Struct, result: object) -> None:
+        """The same of a row and its answer as they were written down in Python."""
+        self._offer(row, result, 200)
+
+    def failed(self, rows: Sequence[Struct], error: Exception) -> None:
+        """Rows were given no answer."""
+        if self._capture is not None and (status := problem_of(error).status) >= 500:
+            for row in rows:
+                self._offer(row, None, status)
+
+    def _offer(self, row: Struct, result: object, status: int) -> None:
+        request = current_request.get()
+        if self._capture is None or request is None or request.is_synthetic:
+            return
+        latency_s = time.monotonic() - request.started
+        self._capture.offer(
+            self._model, request.next_id(), request.subject, row, result, status, latency_s, None, time.time()
+        )
+
+
+class Watching:
+    """The watchers of one service in one process.
+
+    Args:
+        view: its bundle or folder, with the reference profiles.
+        models: declared ones, by name.
+        config: `[runtime]`.
+        slots: of the process.
+
+    Raises:
+        SlipwayError: capture cannot be done as configured.
+    """
+
+    def __init__(
+        self, view: BundleView, models: Mapping[str, Model[Any, Any]], config: RuntimeConfig, slots: Slots
+    ) -> None:
+        self._view = view
+        self._slots = slots
+        self._drift: list[DriftCounters] = []
+        self._capture = _capture_of(view, models, config.capture, slots) if config.capture.enabled else None
+
+    def of(self, lane: "Lane") -> RowWatch | None:
+        """The watcher of a lane; None when there is nothing to watch for.
+
+        Raises:
+            ProfileError: the reference profile does not fit the model's rows.
+        """
+        drift = None
+        profile = self._view.references.get(lane.name)
+        if profile is not None:
+            from slipway_signals.drift import DriftCounters, decode_profile
+
+            drift = DriftCounters(self._slots, lane.name, decode_profile(profile), lane.inputs)
+            self._drift.append(drift)
+        return None if drift is None and self._capture is None else RowWatch(lane.name, drift, self._capture)
+
+    def flush(self) -> None:
+        """Count what is buffered; once a second."""
+        for drift in self._drift:
+            drift.flush()
+
+    def close(self, timeout_s: float) -> None:
+        """Count and store what is buffered. Blocks."""
+        self.flush()
+        if self._capture is not None:
+            self._capture.close(timeout_s)
+
+
+def naming_of(runtimes: Sequence[RuntimeConfig], server: ServerConfig) -> Naming | None:
+    """How the requests of a server with these services are told apart; None when nobody wants to know."""
+    captured = [runtime.capture for runtime in runtimes if runtime.capture.enabled]
+    if not captured and not server.trust_synthetic:
+        return None
+    subjects = {capture.subject_header for capture in captured} - {None}
+    if len(subjects) > 1:
+        raise ConfigError(f"services of one server name different `subject_header`, got {sorted(map(str, subjects))}")
+    return Naming(
+        wants_ids=bool(captured), subject_header=next(iter(subjects), None), trusts_synthetic=server.trust_synthetic
+    )
+
+
+def _capture_of(
+    view: BundleView, models: Mapping[str, Model[Any, Any]], config: CaptureConfig, slots: Slots
+) -> "CaptureLog":
+    from slipway_signals.capture import CapturedModel, CaptureLog
+
+    version = view.digest or view.version
+    log = CaptureLog(
+        config,
+        [
+            CapturedModel(name=name, version=version, takes=model.row, gives=model.answer)
+            for name, model in models.items()
+        ],
+        slots,
+    )
+    log.start()
+    return log
