@@ -3,6 +3,7 @@
 
     python benchmarks/documents.py                        # the plain loop, in this process
     python benchmarks/documents.py --url http://127.0.0.1:8000 --clients 8
+    python benchmarks/documents.py --beside --threads 2   # the loop, ours, and BentoML in both its ways, in one run
 
 The loop is the honest rival: the service's own decoding, cutting and text-making, the same weights through the same
 adapter with the same threads, one page after another, its crops grouped by width as a batch. `--threads` must be what
@@ -19,8 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import numpy as np
+import servers
 from PIL import Image, ImageDraw, ImageFont
+from servers import BENTOML, PORT, Server
 
 FOLDER = Path(__file__).resolve().parent.parent / "services" / "documents"
 sys.path.insert(0, str(FOLDER / "src"))
@@ -35,12 +39,21 @@ from slipway_bundle.weights import WeightsFile  # noqa: E402
 
 WORDS = ("invoice", "harbour", "rope", "shackle", "total", "date", "gate", "seat", "serial", "street", "quay", "queue")
 Compute = Callable[[U8], Arrays]
+BESIDE = {"PYTHONPATH": f"{servers.HERE / 'peers' / 'documents'}:{FOLDER / 'src'}"}
+SERVED = {
+    "slipway": Server(f"{servers.SLIPWAY} serve {FOLDER} --port {PORT} --admin-port 0", "/infer"),
+    "bentoml-together": Server(f"{BENTOML} bento_documents:Together --port {PORT}", "/infer", env=BESIDE),
+    "bentoml-composed": Server(f"{BENTOML} bento_documents:Composed --port {PORT}", "/infer", env=BESIDE),
+}
+"""Who is measured beside the loop; 8 clients each."""
 
 
-def main() -> None:
-    """Prints one line."""
+def main() -> int:
+    """Print one line, or a table; the exit status is 1 when a server read something else than the loop."""
     options = parse()
     pages = [page(seed, options.lines) for seed in range(8)]
+    if options.beside:
+        return beside(pages, options)
     if options.url:
         seconds, latencies = asyncio.run(served(options.url, pages, options.clients, options.seconds))
         who = f"served, {options.clients} clients"
@@ -50,11 +63,51 @@ def main() -> None:
     rate = len(latencies) / seconds
     p50, p95 = np.percentile(np.array(latencies) * 1e3, [50, 95])
     print(f"{who}: {rate:.2f} pages/s, {options.lines} lines each; p50 {p50:.0f} ms, p95 {p95:.0f} ms")
+    return 0
+
+
+def beside(pages: list[bytes], options: argparse.Namespace) -> int:
+    """The loop and every server in one run, each alone on the machine and on all its processors."""
+    print(servers.machine())
+    print(
+        "| | pages/s | p50 ms | p99 ms | pages read as by the loop | PSS MiB |\n|---|--:|--:|--:|--:|--:|", flush=True
+    )
+    threads = options.threads
+    right = [read(one, *(computer(name, threads) for name in ("detect", "orient", "recognise"))) for one in pages]
+    print(line(f"plain loop, {threads} threads", looped(pages, threads, options.seconds), "", ""), flush=True)
+    worst = 0
+    servers.adopt_orphans()
+    for name, server in SERVED.items():
+        servers.wait_for_port()
+        process = servers.start(name, server, pinned=False)
+        try:
+            error = servers.wait_for(process, servers.url_of(server), pages[0], "image/png")
+            if error:
+                raise SystemExit(f"{name} did not start: {error}; see {servers.HOME / name}.log")
+            answers = [msgspec.json.decode(servers.ask(servers.url_of(server), one, "image/png")) for one in pages]
+            texts = [[found["text"] for found in answer["lines"]] for answer in answers]
+            same = sum(got == [text for text in expected if text] for got, expected in zip(texts, right, strict=True))
+            run = asyncio.run(served(f"http://127.0.0.1:{servers.PORT}", pages, options.clients, options.seconds))
+            pss = servers.pss_mib(servers.tree(process.pid))
+            print(line(f"{name}, {options.clients} clients", run, f"{same} of {len(pages)}", f"{pss}"), flush=True)
+            worst = max(worst, int(same < len(pages)))
+        finally:
+            servers.stop(process.pid)
+            servers.stop_all()
+    return worst
+
+
+def line(who: str, run: tuple[float, list[float]], same: str, pss: str) -> str:
+    """Of the table."""
+    seconds, latencies = run
+    p50, p99 = np.percentile(np.array(latencies) * 1e3, [50, 99])
+    return f"| {who} | {len(latencies) / seconds:.2f} | {p50:.0f} | {p99:.0f} | {same} | {pss} |"
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beside", action="store_true", help="start and measure every server (setup.sh installs them)")
     parser.add_argument("--url", help="of a running service; without it the plain loop runs here")
     parser.add_argument("--clients", type=int, default=8, help="requests under way at once")
     parser.add_argument("--threads", type=int, default=1, help="of onnxruntime, in the plain loop")
@@ -139,7 +192,7 @@ async def served(url: str, pages: list[bytes], clients: int, seconds: float) -> 
             if answer.is_success:
                 kept.append(time.perf_counter() - began)
             else:
-                refused[answer.json()["code"]] += 1
+                refused[f"status {answer.status_code}"] += 1
             number += 1
 
     async with httpx.AsyncClient(timeout=60) as client:
@@ -152,4 +205,4 @@ async def served(url: str, pages: list[bytes], clients: int, seconds: float) -> 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

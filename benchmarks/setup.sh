@@ -18,6 +18,12 @@ environment() {
 environment fastapi fastapi==0.165.0 'uvicorn[standard]==0.54.0' litestar==2.25.0 msgspec==0.22.0 xgboost==3.2.0 scikit-learn==1.9.1
 if [ "${1:-}" != --small ]; then
   environment bento bentoml==1.4.39 xgboost==3.2.0 scikit-learn==1.9.1
+  # the documents service in BentoML: the wheel for its models alone (its own opencv-python wants a screen's libraries)
+  if ! "$dir/bento/bin/python" -c 'import importlib.metadata as m; m.version("rapidocr-onnxruntime")' 2>/dev/null; then
+    uv pip install -q -p "$dir/bento/bin/python" bentoml==1.4.39 onnxruntime==1.31.1 opencv-python-headless==5.0.0.93 pillow==13.0.0 msgspec==0.22.0
+    uv pip install -q --no-deps -p "$dir/bento/bin/python" rapidocr-onnxruntime==1.4.4
+  fi
+  "$dir/bento/bin/python" "$here/../services/documents/fetch.py" "$dir/documents"
   environment litserve litserve==0.2.19 xgboost==3.2.0 scikit-learn==1.9.1
   environment mlserver mlserver==1.7.1 'uvloop<0.22' xgboost==3.2.0 scikit-learn==1.9.1
   environment ray 'ray[serve]==2.60.0' xgboost==3.2.0 scikit-learn==1.9.1

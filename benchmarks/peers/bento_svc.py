@@ -16,6 +16,6 @@ class Churn:
     async def predict(self, input: Row) -> dict:
         return {"churn_probability": float(self.m.predict([[getattr(input, n) for n in NAMES]])[0])}
 
-    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=200)
+    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=2000)
     def score(self, input: list[Row]) -> list[float]:
         return [float(v) for v in self.m.predict([[getattr(r, n) for n in NAMES] for r in input])]

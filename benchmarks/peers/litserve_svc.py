@@ -27,6 +27,6 @@ class API(ls.LitAPI):
 if __name__ == "__main__":
     b = int(os.environ.get("BENCH_BATCH", "64"))
     api = API(max_batch_size=b, batch_timeout=0.002) if b > 1 else API()
-    ls.LitServer(api, accelerator="cpu", workers_per_device=1).run(
+    ls.LitServer(api, accelerator="cpu", workers_per_device=1, restart_workers=True).run(
         port=8001, num_api_servers=1, log_level="error", generate_client_file=False
     )

@@ -27,4 +27,7 @@ class Accel:
 
 
 def load():
+    """The model. Says which process has it, and when it was loaded (reliability.py kills that process, and sees a reload)."""
+    with open(f"{D}/computes", "w") as file:
+        file.write(str(os.getpid()))
     return {"churn": Churn, "accel": Accel}[os.environ.get("BENCH_MODEL", "churn")]()
