@@ -20,10 +20,10 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from churn_service.service import Customer, Risk
-from slipway_bundle import RowCodec
+from churn_service.service import predict
 from slipway_bundle.adapters import xgboost as adapter
 from slipway_bundle.config import load_config
+from slipway_bundle.description import codecs
 from slipway_signals.drift import build_profile, encode_profile
 
 FOLDER: Final = Path(__file__).resolve().parent
@@ -166,11 +166,12 @@ def reference_of(booster: xgb.Booster, columns: Columns, churned: NDArray[np.flo
     """What the rows, the answers and the labels of customers that it was not trained on look like, as JSON."""
     sample: dict[str, Any] = {name: column[rows] for name, column in columns.items()}
     sample["contract"] = [CONTRACTS[int(index)] for index in sample["contract"]]
+    inputs, outputs = codecs(predict, MODEL.format)
     profile = build_profile(
         "churn",
-        RowCodec(Customer).specs,
+        inputs.specs,
         sample,
-        outputs=RowCodec(Risk).specs,
+        outputs=outputs.specs,
         predictions=booster.predict(matrix(columns, None, rows)),
         labels=churned[rows],
     )

@@ -12,6 +12,31 @@ from serve_process import Served, serving
 from test_serve_upstream_chain import write_relay
 from upstream_servers import Reply, neighbour
 
+PROMISE = """
+apiVersion: openslo/v1
+kind: SLO
+metadata:
+  name: costly-latency
+  annotations: {slipway.dev/owner: team-costly, slipway.dev/alerting: mwmb-30d, slipway.dev/low-traffic: poisson-lcb}
+spec:
+  service: costly
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 30d, isRolling: true}]
+  indicator:
+    metadata: {name: costly-fast-enough}
+    spec:
+      ratioMetric:
+        counter: true
+        good:
+          metricSource:
+            type: Prometheus
+            spec: {query: 'http_server_request_duration_seconds_bucket{http_route="/predict",le="0.123"}'}
+        total:
+          metricSource:
+            type: Prometheus
+            spec: {query: 'http_server_request_duration_seconds_count{http_route="/predict"}'}
+  objectives: [{displayName: fast, target: 0.99}]
+"""
 CUSTOMER = {"tenure_days": 10.0, "mean_charge": 1.0}
 
 
@@ -67,6 +92,18 @@ def test_memory_is_shown_for_every_worker(system: Served) -> None:
     assert 10e6 < memory["proportional", "api-0"] <= memory["resident", "api-0"] < 2e9
 
 
+def test_the_threshold_of_an_objective_is_a_bucket(system: Served) -> None:
+    httpx.post(f"{system.url}/predict", json=CUSTOMER)
+    buckets = {
+        sample.labels["le"]
+        for family in text_string_to_metric_families(system.metrics())
+        for sample in family.samples
+        if sample.name == "http_server_request_duration_seconds_bucket"
+    }
+
+    assert "0.123" in buckets
+
+
 def test_cost_is_what_the_configuration_says(system: Served) -> None:
     assert shown(system, "slipway_cost_usd_per_hour") == {(): 1.5}
 
@@ -76,5 +113,16 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One served service for the tests that only look."""
     tmp_path = tmp_path_factory.mktemp("system")
     folder = write_minimal(tmp_path / "costly", "costly", runtime="\n[runtime.cost]\nusd_per_hour = 1.5\n")
+    (folder / "slo.yaml").write_text(PROMISE)
     with serving(folder, store=tmp_path / "store") as served:
         yield served
+
+
+def test_an_error_is_shown_before_it_happens(tmp_path: Path) -> None:
+    folder = write_minimal(tmp_path / "expecting", "expecting")
+    with serving(folder, store=tmp_path / "store") as served:
+        counts = shown(served, "http_server_request_duration_seconds_count")
+
+    statuses = {status for labels in counts for status in labels if status.isdigit()}
+    assert statuses == {"200", "422", "429", "500", "503", "504"}
+    assert set(counts.values()) == {0.0}

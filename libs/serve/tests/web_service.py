@@ -168,6 +168,9 @@ class Unmeasured:
 
     active = repeated = synthetic = Uncounted()
 
+    def exemplify(self, route: str, method: str, status: int, seconds: float, trace_id: int, span_id: int) -> None:
+        """Traces are off."""
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Nothing."""
 

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from slipway_bundle import objectives
 from slipway_bundle.assembly import CONTENT_DIGEST, Parts, put_bundle
 from slipway_bundle.canonical import canonical_json
 from slipway_bundle.config import load_config
@@ -189,6 +190,8 @@ def _put_attachments(store: Store, inputs: Inputs) -> dict[str, Descriptor]:
     if inputs.config.runtime:
         runtime = msgspec.to_builtins(inputs.config.runtime)
         attachments["runtime"] = store.put_bytes(canonical_json(runtime), RUNTIME_TYPE)
+    if inputs.objectives is not None:
+        attachments[objectives.ATTACHMENT] = store.put_bytes(inputs.objectives, objectives.MEDIA_TYPE)
     if inputs.references:
         attachments[ATTACHMENT] = store.put_bytes(encode_references(inputs.references), MEDIA_TYPE)
     return attachments

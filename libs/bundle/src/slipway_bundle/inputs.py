@@ -18,6 +18,7 @@ from slipway_bundle.golden import Golden, decode_golden
 from slipway_bundle.keys import nearest
 from slipway_bundle.lineage import created_at, load_lineage, read_source
 from slipway_bundle.manifest import Lineage, Source
+from slipway_bundle.objectives import read_objectives
 from slipway_bundle.pickles import HEAD_BYTES, refuse_pickle
 from slipway_bundle.policy import Policy
 from slipway_bundle.reference_profiles import read_references
@@ -49,6 +50,9 @@ class Inputs(Struct, frozen=True, kw_only=True):
 
     references: dict[str, bytes]
     """Model -> its reference profile."""
+
+    objectives: bytes | None
+    """The `slo.yaml` beside `slipway.toml`, as it is; None: there is none."""
 
     environment: Environment
     description: ServiceDescription
@@ -86,6 +90,7 @@ def read_inputs(
         golden=golden,
         examples=examples,
         references=references,
+        objectives=read_objectives(folder),
         environment=environment,
         description=description,
         source=source,

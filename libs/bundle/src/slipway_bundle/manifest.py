@@ -172,8 +172,8 @@ class GoldenEntry(Stored, frozen=True, kw_only=True):
 
 
 class Attachment(Stored, frozen=True, kw_only=True):
-    """A named blob. Names in use: `golden`, `environment-lock`, `schema`, `runtime`, `reference-profile`; `slo` and
-    `sbom` are reserved.
+    """A named blob. Names in use: `golden`, `environment-lock`, `schema`, `runtime`, `reference-profile`, `slo`;
+    `sbom` is reserved.
     """
 
     name: str

@@ -19,6 +19,8 @@ from slipway_bundle.extract import materialise
 from slipway_bundle.golden import Golden, decode_golden
 from slipway_bundle.lineage import load_lineage
 from slipway_bundle.manifest import Lineage, Manifest, ModelEntry
+from slipway_bundle.objectives import ATTACHMENT as OBJECTIVES
+from slipway_bundle.objectives import read_objectives
 from slipway_bundle.reference_profiles import ATTACHMENT, decode_references, read_references
 from slipway_bundle.store import Store
 from slipway_bundle.stored import StoredBundle, read_bundle
@@ -77,6 +79,9 @@ class BundleView(Struct, frozen=True, kw_only=True):
     references: dict[str, bytes] = {}
     """Model -> its reference profile, for the models that have one."""
 
+    objectives: bytes | None = None
+    """The `slo.yaml`, as it is."""
+
     manifest: Manifest | None = None
 
 
@@ -129,6 +134,7 @@ def open_folder(folder: Path) -> BundleView:
         golden=decode_golden(_read(golden), where=config.bundle.golden) if golden.exists() else (),
         lineage=load_lineage(folder, config.bundle) if is_trained else None,
         references=read_references(config),
+        objectives=read_objectives(folder),
     )
 
 
@@ -151,6 +157,7 @@ def view_of(store: Store, bundle: StoredBundle) -> BundleView:
     service = manifest.service
     tree = materialise(store, bundle.layers()[service.layer])
     runtime, references = manifest.attachment("runtime"), manifest.attachment(ATTACHMENT)
+    objectives = manifest.attachment(OBJECTIVES)
     return BundleView(
         name=manifest.name,
         version=manifest.version,
@@ -165,6 +172,7 @@ def view_of(store: Store, bundle: StoredBundle) -> BundleView:
         created=manifest.created,
         environment_lock=bundle.attachment(store, "environment-lock").decode(),
         description=decode_json(bundle.attachment(store, "schema"), ServiceDescription, what="attachment schema"),
+        objectives=None if objectives is None else bundle.attachment(store, OBJECTIVES),
         references={} if references is None else decode_references(bundle.attachment(store, ATTACHMENT)),
         manifest=manifest,
     )

@@ -77,7 +77,7 @@ class BatchCompute:
         tickets = _tickets_of(work, slabs)
         started = self._clock()
         parts = self._compute(work, tickets, started)
-        answer = Done(work.number, self._clock() - started, [], [])
+        answer = Done(work.number, self._clock() - started, [], [], started)
         groups = [len(group.tickets) for group in work.groups]
         for part in parts:
             self._answer(work.model, part, groups, answer)

@@ -249,7 +249,8 @@ class DispatcherServer:
             ids = [_origin(ticket)[1] for ticket in mates]
             for number in ids:
                 worker.tickets.pop(number, None)
-            self._board.send(worker.connection, Answered(ids, part.result, runner.slab))
+            told = (batch.number, batch.rows, batch.sent_at, done.started_at, done.compute_s, batch.reason, runner.name)
+            self._board.send(worker.connection, Answered(ids, part.result, runner.slab, *told))
         for failure in done.failures:
             self._reject(tickets[failure.ticket], "model_failed", message=failure.message, type_name=failure.type_name)
         waited_s = batch.sent_at - min(ticket.arrived for ticket in tickets)

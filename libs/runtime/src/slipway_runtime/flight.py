@@ -5,8 +5,11 @@ outcome is in `parts`, or in `fatal` when compute raised something that no batch
 (KeyboardInterrupt, SystemExit and the like).
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from slipway_runtime.errors import ModelFailed
 from slipway_runtime.lanes import LaneChooser
@@ -20,10 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["Flight", "WarmUp"]
 
 
+_numbers = itertools.count(1)
+
+
+class LocalBatch(msgspec.Struct, frozen=True, gc=False):
+    """The facts of a batch that was computed in this process; a `BatchFacts`."""
+
+    number: int
+    rows: int
+    sent_at: float
+    started_at: float
+    compute_s: float
+    reason: str
+    replica: str = ""
+
+
 class Flight:
     """One batch in a worker thread. `error` set beforehand means that it has failed once and needs isolation only."""
 
-    __slots__ = ("answered_rows", "compute_s", "error", "fatal", "parts", "reason", "rows", "sent_at", "tickets")
+    __slots__ = (
+        *("answered_rows", "compute_s", "error", "facts", "fatal", "parts", "reason", "rows", "sent_at"),
+        *("started_at", "tickets"),
+    )
 
     def __init__(self, tickets: list[Ticket], rows: int, reason: SendReason, sent_at: float) -> None:
         self.tickets = tickets
@@ -31,6 +52,8 @@ class Flight:
         self.reason = reason
         self.sent_at = sent_at
         self.compute_s = 0.0
+        self.started_at = 0.0
+        self.facts: LocalBatch | None = None
         self.answered_rows = 0
         """Rows whose callers were still there when the answer came."""
         self.parts: list[Part] = []
@@ -41,7 +64,7 @@ class Flight:
         """Compute the batch, bisecting when it raises. Blocks; runs on any thread."""
         try:
             if self.error is None:
-                started = clock()
+                self.started_at = started = clock()
                 try:
                     result = compute([ticket.payload for ticket in self.tickets], self.rows)
                 except Exception as error:  # noqa: BLE001 - a model may raise anything; it is handed to its tickets
@@ -60,7 +83,11 @@ class Flight:
 
     def answer(self, tickets: Sequence[Ticket], result: object) -> int:
         """Give tickets their rows of `result`; returns how many still waited. HOT."""
-        answered, rows = resolve_answers(tickets, result)
+        if self.facts is None:
+            self.facts = LocalBatch(
+                next(_numbers), self.rows, self.sent_at, self.started_at, self.compute_s, self.reason
+            )
+        answered, rows = resolve_answers(tickets, result, self.facts)
         self.answered_rows += rows
         return answered
 
@@ -122,14 +149,14 @@ class WarmUp:
             lanes.warmed(rows, seconds)
 
 
-def resolve_answers(tickets: Sequence[Ticket], result: object) -> tuple[int, int]:
+def resolve_answers(tickets: Sequence[Ticket], result: object, facts: LocalBatch) -> tuple[int, int]:
     """Give each ticket that still waits its rows of `result`; returns how many waited, and their rows. HOT."""
     answered = rows = start = 0
     for ticket in tickets:
         stop = start + ticket.rows
         future: asyncio.Future[Answer] = ticket.future  # type: ignore[assignment]  # a cast costs 50 ns a request
         if not future.done():
-            future.set_result(Answer(result, start, stop))
+            future.set_result(Answer(result, start, stop, facts))
             answered += 1
             rows += ticket.rows
         start = stop

@@ -220,7 +220,7 @@ class Pool:
             self._run_beside(flight)
 
     def _run_inline(self, flight: Flight, payloads: list[bytes]) -> None:
-        started = self._clock()
+        flight.started_at = started = self._clock()
         try:
             result = self._compute(payloads, flight.rows)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; its batch mates are saved in the thread

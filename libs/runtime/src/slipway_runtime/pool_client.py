@@ -384,7 +384,7 @@ class PoolClient:
         for ticket in tickets:
             self._forget(ticket)
         if is_awaited:
-            tickets[0].lane.answered(tickets, blob)
+            tickets[0].lane.answered(tickets, blob, frame)
 
     def _copy(self, slab: int, place: Place) -> bytes:
         view = self._views.get(slab)

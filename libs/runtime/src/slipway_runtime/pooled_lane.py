@@ -29,7 +29,7 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.observer import Observer
 from slipway_runtime.queue import QueueStatistics, TicketQueue
-from slipway_runtime.request import Answer, Limits, Ticket
+from slipway_runtime.request import Answer, BatchFacts, Limits, Ticket
 from slipway_runtime.tally import DrainReport, PoolStatistics, Tally
 from slipway_runtime.wire.frames import Blob, RejectedTicket
 
@@ -149,8 +149,8 @@ class PooledLane:
             self._alarm.set(loop, deadline, now)
         return future
 
-    def answered(self, tickets: Sequence[Outstanding], blob: bytes) -> None:
-        """One result came for the rows of these tickets, in this order."""
+    def answered(self, tickets: Sequence[Outstanding], blob: bytes, batch: BatchFacts | None = None) -> None:
+        """One result came for the rows of these tickets, in this order, computed in that batch."""
         now = self._clock()
         try:
             result = self._decode(blob)
@@ -165,7 +165,7 @@ class PooledLane:
             if not ticket.is_over:
                 future = cast("asyncio.Future[Answer]", ticket.future)
                 if self._end(ticket, now):
-                    future.set_result(Answer(result, start, stop))
+                    future.set_result(Answer(result, start, stop, batch))
                     self._tally.ok += 1
                     rows += ticket.rows
             start = stop

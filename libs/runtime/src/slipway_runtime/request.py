@@ -6,10 +6,11 @@ monotonic clock.
 """
 
 import math
+from typing import Protocol
 
 import msgspec
 
-__all__ = ["Answer", "Limits", "Ticket"]
+__all__ = ["Answer", "BatchFacts", "Limits", "Ticket"]
 
 
 class Ticket(msgspec.Struct, eq=False, weakref=False):
@@ -46,6 +47,40 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     result: object
     start: int
     stop: int
+    batch: "BatchFacts | None" = None
+    """Of its batch; shared by its tickets."""
+
+
+class BatchFacts(Protocol):
+    """How a batch was computed, for whoever follows a request. Times are seconds on the monotonic clock."""
+
+    @property
+    def number(self) -> int:
+        """Of the batch, by who formed it."""
+
+    @property
+    def rows(self) -> int:
+        """Computed together."""
+
+    @property
+    def sent_at(self) -> float:
+        """When it left the queue."""
+
+    @property
+    def started_at(self) -> float:
+        """When the model began; 0 when that is not known."""
+
+    @property
+    def compute_s(self) -> float:
+        """Time in the model."""
+
+    @property
+    def reason(self) -> str:
+        """Why it left: `observer.SendReason`."""
+
+    @property
+    def replica(self) -> str:
+        """Name of who computed it; empty in this process."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

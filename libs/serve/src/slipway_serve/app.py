@@ -42,6 +42,8 @@ class Application:
     def __init__(self, routes: Sequence[Route], engines: Sequence[Engine], server: ServerState) -> None:
         self.templates = tuple(route.template for route in routes)
         """Every route template: the closed set of the metrics' route label."""
+        self.served = tuple(path for path in self.templates if path != "/" and not path.startswith(RESERVED))
+        """Those that services declare."""
         self._exact = {route.template: route for route in routes}
         self._litestar = Litestar(
             [_mounted(route) for route in routes],

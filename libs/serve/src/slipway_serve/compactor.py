@@ -21,14 +21,15 @@ from slipway_runtime.control import WorkerControl
 from slipway_serve.options import CompactorOptions
 from slipway_signals.capture.compact import compact
 from slipway_signals.capture.parts import require_pyarrow
+from slipway_signals.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Entry of the process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = msgspec.json.decode(arguments[0], type=CompactorOptions)
+    configure_logging("compactor", options.logging)
     control = WorkerControl.from_environment(os.environ)
     is_over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: is_over.set())

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from slipway_bundle import ConfigError
 from slipway_signals.capture.config import CaptureConfig
+from slipway_signals.logs import LoggingConfig
 from slipway_signals.tracing import TracingConfig
 
 Positive = Annotated[int, Meta(gt=0)]
@@ -160,6 +161,7 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cost: CostConfig = CostConfig()
     capture: CaptureConfig = CaptureConfig()
     tracing: TracingConfig = TracingConfig()
+    logging: LoggingConfig = LoggingConfig()
     resources: dict[str, dict[str, object]] = {}
     """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""
     publish: tuple[str, ...] = ()

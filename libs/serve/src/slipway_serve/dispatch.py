@@ -5,7 +5,6 @@ a model does can end it.
 """
 
 import gc
-import logging
 import os
 import socket
 import sys
@@ -17,12 +16,13 @@ from slipway_runtime.control import WorkerControl, slot_fd_from_environment
 from slipway_runtime.dispatcher import DispatcherServer
 from slipway_serve.options import GC_ALLOCATIONS, DispatcherOptions
 from slipway_signals import PoolMetrics, Slots
+from slipway_signals.logs import configure_logging
 
 
 def main(arguments: Sequence[str]) -> int:
     """Entry of the process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = msgspec.json.decode(arguments[0], type=DispatcherOptions)
+    log = configure_logging("dispatcher", options.logging)
     slot_fd = slot_fd_from_environment(os.environ)
     observer = None if slot_fd is None else PoolMetrics(Slots.attach(slot_fd))
     server = DispatcherServer(
@@ -33,7 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
-    return server.run()
+    try:
+        return server.run()
+    finally:
+        log.close()
 
 
 if __name__ == "__main__":

@@ -50,6 +50,14 @@ class PoolMembership(NamedTuple):
     """Of the process, for the dispatcher's words."""
 
 
+class ModelLoad(NamedTuple):
+    """One model's weights came into memory and made their first prediction; on `time.monotonic()`."""
+
+    model: str
+    started: float
+    ended: float
+
+
 class EngineObserver(LaneObserver, Protocol):
     """What an engine reports beside the events of its lanes."""
 
@@ -88,6 +96,8 @@ class Engine:
         self._membership = membership
         self._slots = slots
         self.watching: Watching | None = None
+        self.loads: list[ModelLoad] = []
+        """Weights that this process has loaded, and proved."""
         self._client: PoolClient | None = None
         self._lanes: dict[str, Lane] = {}
         self._streams: dict[str, StreamLane] = {}
@@ -113,19 +123,24 @@ class Engine:
             runtime = self.config.models.get(name, ModelRuntime())
             self._streams[name] = stream_here(stream, self.view.models[name], runtime, self._observer)
             await self._streams[name].prove(example_row(self.view, stream), PROOF_TIMEOUT_S)
-            self._observer.model_loaded(name, self.view.digest or "", time.monotonic() - started)
+            self._loaded(name, started)
         for name, resource in self.service.resources.items():
             self._opened[name] = await self._stack.enter_async_context(self._opener(name, resource))
         for name, lane in self._lanes.items():
             started = time.monotonic()
             await self._prove(name)
             if lane.load_s is not None:
-                self._observer.model_loaded(name, self.view.digest or "", lane.load_s + time.monotonic() - started)
+                self._loaded(name, started - lane.load_s)
         if self._slots is not None:
             self.watching = Watching(self.view, self.service.models, self.config, self._slots)
             for lane in self._lanes.values():  # from now on: the rows above were ours
                 lane.watch = self.watching.of(lane)
         self.is_ready = True
+
+    def _loaded(self, model: str, started: float) -> None:
+        ended = time.monotonic()
+        self.loads.append(ModelLoad(model, started, ended))
+        self._observer.model_loaded(model, self.view.digest or "", ended - started)
 
     def lane(self, model: str) -> Lane:
         """The lane of a declared model."""

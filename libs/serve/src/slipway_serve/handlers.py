@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
 from slipway_bundle import RowError
 from slipway_bundle.array_json import decode_array, encode_array
@@ -23,6 +24,7 @@ from slipway_serve.problems import Problem
 from slipway_serve.routes import Asked, Reply, Route, ServerState
 from slipway_serve.service import Declared
 from slipway_serve.stream_reply import IDLE_S, StreamReply, form_for
+from slipway_signals.traces_record import RequestTrace
 
 if TYPE_CHECKING:
     from slipway_serve.engine import Engine
@@ -87,11 +89,23 @@ class RowHandler:
         except (msgspec.ValidationError, RowError):
             self._count_invalid(1)
             raise
+        trace = asked.trace
+        if trace is not None:
+            trace.decoded = time.monotonic()
         submitted = self._submit(payload, 1, asked.deadline)
-        if self._lane.watch is not None:
-            return Reply(self.encode(await self._lane.answer(row, payload, b"", submitted)))
-        answer = await submitted
-        return Reply(self.encode(outputs_of(answer).row(answer.start)))
+        if trace is None and self._lane.watch is None:
+            answer = await submitted
+            return Reply(self.encode(outputs_of(answer).row(answer.start)))
+        return self._written(await self._lane.answer(row, payload, b"", submitted), trace)
+
+    def _written(self, result: Struct, trace: RequestTrace | None) -> Reply:
+        """The answer as bytes."""
+        if trace is None:
+            return Reply(self.encode(result))
+        trace.encoding = time.monotonic()
+        reply = Reply(self.encode(result))
+        trace.encoded = time.monotonic()
+        return reply
 
 
 class KeyedRowHandler(RowHandler):
@@ -111,8 +125,10 @@ class KeyedRowHandler(RowHandler):
         except (msgspec.ValidationError, RowError):
             self._count_invalid(1)
             raise
+        if asked.trace is not None:
+            asked.trace.decoded = time.monotonic()
         submitted = self._submit_keyed(payload, 1, asked.deadline, key)
-        return Reply(self.encode(await self._lane.answer(row, payload, key, submitted)))
+        return self._written(await self._lane.answer(row, payload, key, submitted), asked.trace)
 
 
 class EndpointHandler:

@@ -4,9 +4,10 @@
 (in this process, in a runner, at a remote server) is the pool's business; a lane's callers see no difference.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from msgspec import Struct
@@ -15,6 +16,7 @@ from slipway_bundle import Arrays, RowCodec, RowError, SlipwayError, TensorSpec
 from slipway_bundle.columns import decode_columns
 from slipway_runtime import Answer, Limits, Observer
 from slipway_runtime.tally import DrainReport
+from slipway_signals.traces_record import Step, current_trace
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from slipway_serve.watching import RowWatch
 
 Payload: TypeAlias = bytes | memoryview
+Place: TypeAlias = Literal["in_process", "pool", "remote"]
 
 
 class LaneObserver(Observer, Protocol):
@@ -91,6 +94,7 @@ class Lane:
         pool: batches and computes.
         observer: hears of rows that were refused.
         load_s: seconds that loading the weights took, if they are in this process.
+        place: where they are, as traces say it.
         close: lets go of what the pool computes with.
     """
 
@@ -102,6 +106,7 @@ class Lane:
         pool: LanePool,
         observer: LaneObserver,
         load_s: float | None = None,
+        place: Place = "in_process",
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name: Final = name
@@ -111,6 +116,7 @@ class Lane:
         self.load_s: Final = load_s
         """None: the weights are elsewhere."""
         self.close: Final = close
+        self._place = place
         self.watch: RowWatch | None = None
         """Who remembers its rows; set when it has proved itself."""
         self._observer = observer
@@ -142,19 +148,31 @@ class Lane:
     async def answer(self, row: Struct, payload: Payload, key: bytes, submitted: "asyncio.Future[Answer]") -> Struct:
         """The answer to a submitted row, seen by whoever watches."""
         watch = self.watch
-        if watch is None:
-            answer = await submitted
-            return outputs_of(answer).row(answer.start)
         try:
-            answer = await submitted
+            answer = await self._followed(submitted)
             outputs = outputs_of(answer)
             result = outputs.row(answer.start)
         except Exception as error:
-            watch.failed((row,), error)
+            if watch is not None:
+                watch.failed((row,), error)
             raise
-        watch.answered(payload, 1, key, answer, outputs)
-        watch.kept(row, result)
+        if watch is not None:
+            watch.answered(payload, 1, key, answer, outputs)
+            watch.kept(row, result)
         return result
+
+    async def _followed(self, submitted: "asyncio.Future[Answer]") -> Answer:
+        """An answer, as a step of the trace of whoever awaits it."""
+        trace = current_trace.get()
+        if trace is None:
+            return await submitted
+        queued, batch = time.monotonic(), None
+        try:
+            answer = await submitted
+            batch = answer.batch
+            return answer
+        finally:
+            trace.step(Step(self.name, queued, time.monotonic(), batch, self._place))
 
     async def many(self, rows: Sequence[Struct], deadline: float) -> list[Struct]:
         """The answers to many rows, in order; all wait in the queue at once, in tickets of one key."""
@@ -231,7 +249,7 @@ class Lane:
         try:
             for payload, rows, key in parts:
                 tickets.append(self.submit(payload, rows, deadline, key))
-            answers = [await ticket for ticket in tickets]
+            answers = [await self._followed(ticket) for ticket in tickets]
         finally:
             for ticket in tickets:
                 ticket.cancel()

@@ -52,7 +52,7 @@ def lane_in_pool(
     pool = client.line(
         spec.name, model.name, limits=limits_of(runtime), decode=outputs_from(outputs), observer=observer
     )
-    return Lane(model.name, inputs, outputs, pool, observer)
+    return Lane(model.name, inputs, outputs, pool, observer, place="pool")
 
 
 def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRuntime, observer: LaneObserver) -> Lane:
@@ -80,7 +80,7 @@ def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRunti
         unblamed=(RemoteUnavailable,),
         observer=observer,
     )
-    return Lane(model.name, inputs, outputs, pool, observer, close=far.close)
+    return Lane(model.name, inputs, outputs, pool, observer, place="remote", close=far.close)
 
 
 def stream_here(

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from slipway_serve.config import LimitsConfig, RuntimeConfig, ServerConfig
 from slipway_signals.capture.config import CaptureConfig
+from slipway_signals.logs import LoggingConfig
 
 GC_ALLOCATIONS: Final = 50_000
 """Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
@@ -62,9 +63,11 @@ class CompactorOptions(Struct, frozen=True, kw_only=True):
     """A compactor's."""
 
     capture: CaptureConfig
+    logging: LoggingConfig = LoggingConfig()
 
 
 class DispatcherOptions(Struct, frozen=True, kw_only=True):
     """The dispatcher's."""
 
     listen_fd: int
+    logging: LoggingConfig = LoggingConfig()

@@ -17,6 +17,9 @@ from slipway_serve.config import LimitsConfig
 from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
 from slipway_serve.stream_reply import ClientStalledError, StreamReply
 from slipway_serve.watching import Naming
+from slipway_signals.logs import RequestLog
+from slipway_signals.traces_record import RequestTrace
+from slipway_signals.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,9 @@ class RequestMetrics(Protocol):
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request was answered."""
 
+    def exemplify(self, route: str, method: str, status: int, seconds: float, trace_id: int, span_id: int) -> None:
+        """A request that was counted has a trace that is kept."""
+
 
 class Asked(NamedTuple):
     """One request, read to its end."""
@@ -79,6 +85,8 @@ class Asked(NamedTuple):
     """Point in time on `time.monotonic()`."""
     params: Mapping[str, str]
     """Path parameters of the route's template."""
+    trace: RequestTrace | None = None
+    """Where its times are written down; None: traces are off."""
 
 
 class Reply(NamedTuple):
@@ -104,15 +112,27 @@ class ServerState:
     Args:
         limits: of requests.
         metrics: hears of each.
+        tracer: remembers those that failed, were slow, or were drawn; None: traces are off.
+        log: writes a line about some of them; None: nobody reads it.
         naming: how requests are told apart, if somebody wants to know; None: nobody does.
     """
 
-    __slots__ = ("is_draining", "limits", "metrics", "naming")
+    __slots__ = ("is_draining", "limits", "log", "metrics", "naming", "tracer")
 
-    def __init__(self, limits: LimitsConfig, metrics: RequestMetrics, naming: Naming | None = None) -> None:
+    def __init__(
+        self,
+        limits: LimitsConfig,
+        metrics: RequestMetrics,
+        naming: Naming | None = None,
+        *,
+        tracer: Tracer | None = None,
+        log: RequestLog | None = None,
+    ) -> None:
         self.limits = limits
         self.metrics = metrics
         self.naming = naming
+        self.tracer = tracer
+        self.log = log
         self.is_draining = False
         """True from SIGTERM on: answers carry `Connection: close`, `/readyz` says 503."""
 
@@ -160,11 +180,14 @@ class Route:
         self._count_repeated = server.metrics.repeated.inc
         self._problem_bytes = problem_bytes
         self._naming = server.naming
+        self._tracer = None if server.tracer is None else server.tracer.route(template)
+        self._log = None if server.log is None else server.log.completed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; returns when the answer is with the transport."""
         started = time.monotonic()
         status = 200
+        trace: RequestTrace | None = None
         self._count(1)
         connection = scope.get(CONNECTION)
         if connection is not None:
@@ -176,9 +199,13 @@ class Route:
                 self._count_repeated()
             if self._naming is not None:
                 self._naming.begin(headers, started)
+            if self._tracer is not None:
+                trace = self._tracer.begin(scope["method"], scope["path"], headers, started)
             body = await self._body(receive, headers)
+            if trace is not None:
+                trace.received = time.monotonic()
             deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
-            reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS)))
+            reply = await self._handler(Asked(body, headers, deadline, scope.get("path_params", NO_PARAMS), trace))
             status = reply.status
             if reply.stream is None:
                 await self._send(send, status, reply.content, reply.headers)
@@ -194,15 +221,30 @@ class Route:
         except Exception as error:  # noqa: BLE001  # the top of the request's task: everything becomes an answer
             problem = problem_of(error)
             status = problem.status
+            if trace is not None and status >= 500:
+                trace.error_type = type(error).__name__
             await self._send_problem(send, problem, error)
         finally:
             if connection is not None:
                 connection.task = None
             self._count(-1)
-            if self._naming is None or not self._naming.is_synthetic():
-                self._measure(self.template, scope["method"], status, time.monotonic() - started)
-            else:
-                self._server.metrics.synthetic.inc()
+            self._finish(scope["method"], status, started, trace)
+
+    def _finish(self, method: str, status: int, started: float, trace: RequestTrace | None) -> None:
+        """Tell metrics, traces and the log."""
+        ended = time.monotonic()
+        seconds = ended - started
+        is_synthetic = self._naming is not None and self._naming.is_synthetic()
+        if is_synthetic:
+            self._server.metrics.synthetic.inc()
+        else:
+            self._measure(self.template, method, status, seconds)
+        if trace is not None and self._tracer is not None:
+            trace.is_synthetic = is_synthetic
+            if self._tracer.end(trace, status, ended) and not is_synthetic:
+                self._server.metrics.exemplify(self.template, method, status, seconds, *trace.ids())
+        if self._log is not None:
+            self._log(self.template, method, status, seconds, trace)
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         limit = self._limits.body_bytes

@@ -28,6 +28,7 @@ from slipway_serve.options import GC_ALLOCATIONS, RunnerOptions
 from slipway_serve.pools import MEBIBYTE, PlannedPool, ceiling_of, pools_of, spec_of
 from slipway_serve.service import Model, Service
 from slipway_signals import ServiceMetrics, Slots
+from slipway_signals.logs import configure_logging
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +121,9 @@ def _metrics(options: RunnerOptions, view: BundleView, service: Service, slot_fd
 
 def main(arguments: Sequence[str]) -> int:
     """Entry of the process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     sys.dont_write_bytecode = True  # a bundle's unpacked code is read-only, also for root
     options = msgspec.json.decode(arguments[0], type=RunnerOptions)
+    log = configure_logging(options.name, options.runtime.logging)
     control = WorkerControl.from_environment(os.environ)
     slot_fd = slot_fd_from_environment(os.environ)
     try:
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str]) -> int:
         if control is not None:
             control.failed(SlipwayError(f"the runner ended with {type(error).__name__}: {error}"))
         return SlipwayError.exit_status
+    finally:
+        log.close()
 
 
 if __name__ == "__main__":

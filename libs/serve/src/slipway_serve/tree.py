@@ -25,6 +25,7 @@ from slipway_runtime.supervision import WorkerSpec
 from slipway_serve.config import RuntimeConfig, ServerConfig
 from slipway_serve.options import CompactorOptions, DispatcherOptions, PoolAccess, RunnerOptions, WorkerOptions
 from slipway_serve.pools import PlannedPool, demands_of, pools_of
+from slipway_signals.logs import LoggingConfig
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """N workers whose libraries each take all cores would fight; `[runtime.models]` and the environment can say more."""
@@ -108,7 +109,7 @@ class Tree:
             for pool in service.pools
             for index in range(pool.config.replicas + pool.config.standby)
         ]
-        return [*workers, self._dispatcher(switchboard), *runners, *compactors]
+        return [*workers, self._dispatcher(switchboard, services[0].runtime.logging), *runners, *compactors]
 
     @property
     def path(self) -> Path:
@@ -156,10 +157,10 @@ class Tree:
             pass_fds=fds,
         )
 
-    def _dispatcher(self, switchboard: Listener) -> WorkerSpec:
+    def _dispatcher(self, switchboard: Listener, logging: LoggingConfig) -> WorkerSpec:
         return WorkerSpec(
             name=DISPATCHER,
-            argv=_argv("dispatch", DispatcherOptions(listen_fd=switchboard.fd)),
+            argv=_argv("dispatch", DispatcherOptions(listen_fd=switchboard.fd, logging=logging)),
             env=self._environment,
             pass_fds=(switchboard.fd,),
             stage=RUNNER_STAGE,
@@ -169,7 +170,7 @@ class Tree:
     def _compactor(self, service: Service) -> WorkerSpec:
         return WorkerSpec(
             name=f"{service.view.name}-compactor",
-            argv=_argv("compactor", CompactorOptions(capture=service.runtime.capture)),
+            argv=_argv("compactor", CompactorOptions(capture=service.runtime.capture, logging=service.runtime.logging)),
             env={**ONE_THREAD, **self._environment},
             stage=RUNNER_STAGE,
         )

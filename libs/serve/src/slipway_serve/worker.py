@@ -35,6 +35,10 @@ from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
 from slipway_serve.routes import ServerState
 from slipway_serve.watching import naming_of
 from slipway_signals import ServiceMetrics, Slots
+from slipway_signals.logs import RequestLog, configure_logging
+from slipway_signals.metrics import TELEMETRY_DROPPED
+from slipway_signals.metrics_traces import DROPPED_LOGS
+from slipway_signals.tracing import start_tracing
 
 if TYPE_CHECKING:
     from slipway_serve.oip.server import GrpcServer
@@ -124,20 +128,33 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) -> None:
+async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, log: RequestLog | None = None) -> None:
     """Load, serve until told to stop, drain, stop.
 
     Raises:
         SlipwayError: a target cannot be loaded or does not prove itself.
     """
     engines, metrics = _load(options, slots)
-    state = ServerState(options.limits, metrics, naming_of(options.runtimes, options.server))
+    tracer = start_tracing(
+        options.runtimes[0].tracing,
+        os.environ,
+        slots=slots,
+        service=",".join(engine.service.name for engine in engines),
+        version=",".join(engine.view.version for engine in engines),
+        attributes={"service.instance.id": f"{socket.gethostname()}/{options.name}"},
+    )
+    naming = naming_of(options.runtimes, options.server)
+    state = ServerState(options.limits, metrics, naming, tracer=tracer, log=log)
     upstream_observer.set(metrics)
     try:
         for engine in engines:
             await engine.start()
+            if tracer is not None:
+                for load in engine.loads:
+                    tracer.loaded(*load, digest=engine.view.digest or "")
         app = create_app(engines, state, pages=options.server.page)
         metrics.announce(app.templates)
+        metrics.expect(app.served)
         grpc = await _start_grpc(options, engines, state, metrics)
         connection = protocol_for(options.limits)
         config = uvicorn.Config(
@@ -167,6 +184,8 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots) ->
         for engine in engines:
             await engine.drain(options.server.stop_s)
             await engine.stop()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
 async def _start_grpc(
@@ -199,12 +218,22 @@ def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMe
         digest=",".join(view.digest or "" for view in views),
         slipway_version=options.slipway_version,
         models=[name for service in services for name in (*service.models, *service.streams)],
+        thresholds_s=[threshold for view in views for threshold in _thresholds(view)],
     )
     membership = None
     if options.pools is not None:
         membership = PoolMembership(options.pools, generation_from_environment(os.environ), options.name)
     parts = zip(services, views, options.runtimes, strict=True)
     return [Engine(service, view, runtime, metrics, membership, slots) for service, view, runtime in parts], metrics
+
+
+def _thresholds(view: BundleView) -> tuple[float, ...]:
+    """Latencies that objectives name: each is a bucket's bound, so that a rule can ask for it exactly."""
+    if view.objectives is None:
+        return ()
+    from slipway_signals.slo.openslo import thresholds_of
+
+    return thresholds_of(view.objectives, f"slo.yaml of {view.name}")
 
 
 def _warn_about_environment(view: BundleView) -> None:
@@ -217,18 +246,18 @@ def main(arguments: Sequence[str]) -> int:
     """Entry of the worker process; returns its exit status."""
     for number in HANDLED_SIGNALS:  # until the server listens to them, a signal ends the process at once
         signal.signal(number, signal.SIG_DFL)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("uvicorn.error", "httpx"):  # a line for each connection, or each request
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.dont_write_bytecode = True  # a bundle's unpacked code is read-only, also for root
     options = msgspec.json.decode(arguments[0], type=WorkerOptions)
+    log = configure_logging(options.name, options.runtimes[0].logging)
     control = WorkerControl.from_environment(os.environ)
     slot_fd = slot_fd_from_environment(os.environ)
     if control is None or slot_fd is None:
         sys.stderr.write("a worker is started by `slipway serve`, not by hand\n")
         return 2
     try:
-        uvloop.run(serve(options, control, Slots.attach(slot_fd)))
+        slots = Slots.attach(slot_fd)
+        log.count_drops(slots.counter(TELEMETRY_DROPPED, DROPPED_LOGS))
+        uvloop.run(serve(options, control, slots, log.requests()))
     except SlipwayError as error:
         control.failed(error)
         return error.exit_status
@@ -236,6 +265,8 @@ def main(arguments: Sequence[str]) -> int:
         logger.exception("worker failed")
         control.failed(SlipwayError(f"the worker ended with {type(error).__name__}: {error}"))
         return SlipwayError.exit_status
+    finally:
+        log.close()
     return 0
 
 

@@ -6,6 +6,7 @@ series; routes and models are closed sets, unknown methods and statuses fold int
 under a name that is not in those sets (10,000 hostile paths leave the process as it was; tested).
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 from slipway_signals import metrics
@@ -97,6 +98,15 @@ class ServiceMetrics:
         """Routes that the server has beside those given at construction; call it before the first request."""
         self._routes |= frozenset(routes)
 
+    def expect(self, routes: Iterable[str]) -> None:
+        """Routes that users ask: their series are there at 0, because Prometheus cannot see a series' first error.
+
+        One for each status that objectives count; `POST`, as all that a service declares.
+        """
+        for route in routes:
+            for status in metrics.EXPECTED:
+                self._observer(route, "POST", status)
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One answered request. HOT: at most 1 µs (`benchmarks/metrics.py`).
 
@@ -110,6 +120,14 @@ class ServiceMetrics:
         if observe is None:
             observe = self._observer(route, method, status)
         observe(seconds)
+
+    def exemplify(self, route: str, method: str, status: int, seconds: float, trace_id: int, span_id: int) -> None:
+        """A request that was told to `request` has a trace that is kept: its bucket may point to it."""
+        route = route if route in self._routes else metrics.ROUTE_UNMATCHED
+        method = method if method in metrics.METHODS else metrics.METHOD_OTHER
+        label = str(status) if 100 <= status <= 599 else metrics.STATUS_OTHER
+        histogram = self._slots.histogram(self._duration, method, route, label)
+        histogram.exemplify(seconds, trace_id, span_id, time.time())
 
     def admitted(self, model: str) -> None:
         """A request was let into the queue of `model`. HOT."""

@@ -24,6 +24,8 @@ __all__ = [
     "with_thresholds",
 ]
 
+EXPECTED: Final = (200, 422, 429, 500, 503, 504)
+"""Statuses of a service's own routes that are shown before they happen: a counter that is born at 1 has no increase."""
 ROUTE_UNMATCHED: Final = "unmatched"
 """The route of a request that matched no template."""
 METHOD_OTHER: Final = "OTHER"

@@ -123,6 +123,14 @@ class Answered(msgspec.Struct, array_like=True, tag=5, gc=False):
     result: Blob
     slab: int = 0
     """Whose slab a `Place` is in."""
+    number: int = 0
+    """Of the batch, as the dispatcher counts; what follows is of the batch too: it has the shape of `BatchFacts`."""
+    rows: int = 0
+    sent_at: float = 0.0
+    started_at: float = 0.0
+    compute_s: float = 0.0
+    reason: str = ""
+    replica: str = ""
 
 
 class RejectedTicket(msgspec.Struct, array_like=True, gc=False):
@@ -232,6 +240,8 @@ class Done(msgspec.Struct, array_like=True, tag=11, gc=False):
     compute_s: float
     parts: list[ResultPart]
     failures: list[Failure] = []
+    started_at: float = 0.0
+    """When the model began, monotonic seconds."""
 
 
 class Leaving(msgspec.Struct, array_like=True, tag=12):

@@ -18,9 +18,9 @@ from slipway_signals.slo.durations import parse_duration
 from slipway_signals.slo.indicators import read_indicator, read_slices
 from slipway_signals.slo.model import Category, Counters, DeployWindow, ServiceSlos, Severity, Slo
 from slipway_signals.slo.series import Known
-from slipway_signals.slo.yamltext import Value, load_documents
+from slipway_signals.slo.yamltext import Value, decode_documents, load_documents
 
-__all__ = ["FILE", "load_slos", "read_slos", "thresholds_s"]
+__all__ = ["FILE", "load_slos", "read_slos", "thresholds_of", "thresholds_s"]
 
 FILE: Final = "slo.yaml"
 PREFIX: Final = "slipway.dev/"
@@ -61,6 +61,15 @@ def thresholds_s(folder: Path) -> tuple[float, ...]:
     """
     path = folder / FILE
     return load_slos(path).thresholds_s if path.exists() else ()
+
+
+def thresholds_of(data: bytes, name: str = FILE) -> tuple[float, ...]:
+    """The same of an `slo.yaml` as a bundle carries it; `name` is what messages call it.
+
+    Raises:
+        SloError: As `load_slos`.
+    """
+    return read_slos(decode_documents(data, name)).thresholds_s
 
 
 def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> ServiceSlos:

@@ -17,7 +17,7 @@ import yaml
 from slipway_bundle.errors import FileError
 from slipway_signals.slo.errors import SloError
 
-__all__ = ["Value", "load_documents", "parse_documents"]
+__all__ = ["Value", "decode_documents", "load_documents", "parse_documents"]
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 24
@@ -175,6 +175,11 @@ def load_documents(path: Path, name: str | None = None) -> list[Value]:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise FileError(f"{name}: cannot be read: {error.strerror}", path=name) from error
+    return decode_documents(data, name)
+
+
+def decode_documents(data: bytes, name: str) -> list[Value]:
+    """The documents of a file's bytes; raises SloError as `load_documents` does."""
     if len(data) > MAX_BYTES:
         raise SloError(f"{name}:1:1: the file is larger than {MAX_BYTES} bytes", file=name, line=1, column=1)
     try:
