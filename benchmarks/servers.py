@@ -50,6 +50,7 @@ SERVERS = {
     "asgi-hello": Server(UVICORN.format("asgi_bare"), env={"BENCH_MODE": "hello"}),
     "asgi-bare": Server(UVICORN.format("asgi_bare")),
     "slipway": Server(SERVE.format(HERE / "service")),
+    "slipway-watched": Server(SERVE.format(HOME / "service-watched")),
     "slipway-off": Server(SERVE.format(HOME / "service-off")),
     "slipway-pool": Server(SERVE.format(HOME / "service-pool")),
     "fastapi": Server(UVICORN.format("fastapi_hand")),

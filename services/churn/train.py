@@ -20,7 +20,6 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from churn_service.service import predict
 from slipway_bundle.adapters import xgboost as adapter
 from slipway_bundle.config import load_config
 from slipway_bundle.description import codecs
@@ -166,6 +165,9 @@ def reference_of(booster: xgb.Booster, columns: Columns, churned: NDArray[np.flo
     """What the rows, the answers and the labels of customers that it was not trained on look like, as JSON."""
     sample: dict[str, Any] = {name: column[rows] for name, column in columns.items()}
     sample["contract"] = [CONTRACTS[int(index)] for index in sample["contract"]]
+    sys.path.insert(0, str(FOLDER / "src"))  # training works where the service is not installed, too
+    from churn_service.service import predict
+
     inputs, outputs = codecs(predict, MODEL.format)
     profile = build_profile(
         "churn",

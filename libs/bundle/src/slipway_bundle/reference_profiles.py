@@ -32,14 +32,20 @@ class _References(Struct, frozen=True, kw_only=True, rename="camel"):
     models: dict[str, msgspec.Raw]
 
 
-def read_references(config: ServiceConfig) -> dict[str, bytes]:
+def read_references(config: ServiceConfig, *, is_trained: bool = True) -> dict[str, bytes]:
     """Model -> the bytes of the file that its `reference` names, for the models that name one.
+
+    Args:
+        config: of the service.
+        is_trained: a file that is not there is an error; else its model is left out.
 
     Raises:
         ConfigError: The file is not there, is too long, or is not a JSON object.
         FileError: It cannot be read.
     """
     named = {name: model.reference for name, model in config.bundle.models.items() if model.reference is not None}
+    if not is_trained:
+        named = {name: file for name, file in named.items() if (config.folder / file).exists()}
     return {name: _read(config.folder, name, file) for name, file in sorted(named.items())}
 
 

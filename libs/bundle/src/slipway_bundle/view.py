@@ -133,7 +133,7 @@ def open_folder(folder: Path) -> BundleView:
         runtime=config.runtime,
         golden=decode_golden(_read(golden), where=config.bundle.golden) if golden.exists() else (),
         lineage=load_lineage(folder, config.bundle) if is_trained else None,
-        references=read_references(config),
+        references=read_references(config, is_trained=False),
         objectives=read_objectives(folder),
     )
 

@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from slipway_cli.errors import ProgramFailedError, Told, ToldError
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from slipway_cli.errors import ProgramFailedError, ToldError
 
 
 @click.command(
@@ -71,9 +74,11 @@ def drift_report(
     terminal.say(f"{figures['rows']:,} rows against {figures['reference_rows']:,} of the training sample")
 
 
-def _told(stderr: bytes) -> ToldError | ProgramFailedError:
+def _told(stderr: bytes) -> "ToldError | ProgramFailedError":
     """The error that the process met, as it told it on its last line."""
     import msgspec
+
+    from slipway_cli.errors import ProgramFailedError, Told, ToldError
 
     lines = stderr.decode("utf-8", "replace").strip().splitlines() or [""]
     try:

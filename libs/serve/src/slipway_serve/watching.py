@@ -4,6 +4,7 @@ It changes no answer and waits for nothing. The invariants: synthetic traffic is
 answer is given to whoever asked (a path of its own, an endpoint, the Open Inference Protocol), in any lane.
 """
 
+import logging
 import re
 import time
 import uuid
@@ -45,6 +46,8 @@ class RequestFacts(Struct, gc=False):
         number, self.rows = self.rows, self.rows + 1
         return f"{self.request_id}/{number}" if number else self.request_id
 
+
+logger = logging.getLogger(__name__)
 
 ID_HEADER: Final = b"x-request-id"
 PLAIN: Final = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
@@ -165,6 +168,10 @@ class Watching:
         """
         drift = None
         profile = self._view.references.get(lane.name)
+        if profile is None and (named := self._view.models[lane.name].config.reference) is not None:
+            logger.warning(
+                "drift of model %s is not counted: %s is not there; the training writes it", lane.name, named
+            )
         if profile is not None:
             from slipway_signals.drift import DriftCounters, decode_profile
 
