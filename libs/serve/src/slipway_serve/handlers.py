@@ -27,6 +27,7 @@ from slipway_serve.stream_reply import IDLE_S, StreamReply, form_for
 from slipway_signals.traces_record import RequestTrace
 
 if TYPE_CHECKING:
+    from slipway_runtime import Answer
     from slipway_serve.engine import Engine
 
 JSON_TYPE: Final = b"application/json"
@@ -96,7 +97,19 @@ class RowHandler:
         if trace is None and self._lane.watch is None:
             answer = await submitted
             return Reply(self.encode(outputs_of(answer).row(answer.start)))
-        return self._written(await self._lane.answer(row, payload, b"", submitted), trace)
+        queued = time.monotonic()
+        landed: Answer | None = None
+        try:  # as `Lane.answer`, without its coroutines: they would cost more than what they call
+            landed = await submitted
+            outputs = outputs_of(landed)
+            result = outputs.row(landed.start)
+            self._lane.seen(row, result, payload, b"", landed, outputs)
+        except Exception as error:
+            self._lane.missed(row, error)
+            raise
+        finally:
+            self._lane.followed(trace, queued, landed)
+        return self._written(result, trace)
 
     def _written(self, result: Struct, trace: RequestTrace | None) -> Reply:
         """The answer as bytes."""

@@ -16,7 +16,7 @@ from slipway_bundle import Arrays, RowCodec, RowError, SlipwayError, TensorSpec
 from slipway_bundle.columns import decode_columns
 from slipway_runtime import Answer, Limits, Observer
 from slipway_runtime.tally import DrainReport
-from slipway_signals.traces_record import Step, current_trace
+from slipway_signals.traces_record import RequestTrace, Step, current_trace
 
 if TYPE_CHECKING:
     import asyncio
@@ -147,32 +147,44 @@ class Lane:
 
     async def answer(self, row: Struct, payload: Payload, key: bytes, submitted: "asyncio.Future[Answer]") -> Struct:
         """The answer to a submitted row, seen by whoever watches."""
-        watch = self.watch
         try:
             answer = await self._followed(submitted)
             outputs = outputs_of(answer)
             result = outputs.row(answer.start)
         except Exception as error:
-            if watch is not None:
-                watch.failed((row,), error)
+            self.missed(row, error)
             raise
-        if watch is not None:
-            watch.answered(payload, 1, key, answer, outputs)
-            watch.kept(row, result)
+        self.seen(row, result, payload, key, answer, outputs)
         return result
+
+    def seen(self, row: Struct, result: Struct, payload: Payload, key: bytes, answer: Answer, outputs: Outputs) -> None:
+        """A row was answered: tell whoever watches. HOT."""
+        if self.watch is not None:
+            self.watch.answered(payload, 1, key, answer, outputs)
+            self.watch.kept(row, result)
+
+    def missed(self, row: Struct, error: Exception) -> None:
+        """A row got no answer: tell whoever watches."""
+        if self.watch is not None:
+            self.watch.failed((row,), error)
+
+    def followed(self, trace: RequestTrace | None, queued: float, answer: Answer | None) -> None:
+        """Rows that were queued then are answered, or never will be: a step of the trace, if there is one. HOT."""
+        if trace is not None:
+            batch = None if answer is None else answer.batch
+            trace.step(Step(self.name, queued, time.monotonic(), batch, self._place))
 
     async def _followed(self, submitted: "asyncio.Future[Answer]") -> Answer:
         """An answer, as a step of the trace of whoever awaits it."""
         trace = current_trace.get()
         if trace is None:
             return await submitted
-        queued, batch = time.monotonic(), None
+        queued, answer = time.monotonic(), None
         try:
             answer = await submitted
-            batch = answer.batch
             return answer
         finally:
-            trace.step(Step(self.name, queued, time.monotonic(), batch, self._place))
+            self.followed(trace, queued, answer)
 
     async def many(self, rows: Sequence[Struct], deadline: float) -> list[Struct]:
         """The answers to many rows, in order; all wait in the queue at once, in tickets of one key."""

@@ -4,6 +4,7 @@ It changes no answer and waits for nothing. The invariants: synthetic traffic is
 answer is given to whoever asked (a path of its own, an endpoint, the Open Inference Protocol), in any lane.
 """
 
+import itertools
 import logging
 import re
 import time
@@ -71,6 +72,12 @@ class Naming:
         self._wants_ids = wants_ids
         self._subject_header = None if subject_header is None else subject_header.lower().encode()
         self._trusts_synthetic = trusts_synthetic
+        self._prefix = uuid.uuid4().hex[:20]
+        self._count = itertools.count()
+
+    def _made(self) -> str:
+        """An id that no other process has: a random number of this one, and a count. `uuid4` takes 2 us more."""
+        return f"{self._prefix}{next(self._count):012x}"
 
     def begin(self, headers: Mapping[bytes, bytes], started: float) -> None:
         """A request came. HOT where it is switched on."""
@@ -81,7 +88,7 @@ class Naming:
         subject = None if self._subject_header is None else headers.get(self._subject_header)
         current_request.set(
             RequestFacts(
-                sent.decode("ascii") if PLAIN.fullmatch(sent) else uuid.uuid4().hex,
+                sent.decode("ascii") if sent and PLAIN.fullmatch(sent) else self._made(),
                 None if subject is None else subject.decode("latin-1"),
                 is_synthetic,
                 started,
@@ -121,7 +128,8 @@ class RowWatch:
 
     def kept(self, row: Struct, result: object) -> None:
         """The same of a row and its answer as they were written down in Python."""
-        self._offer(row, result, 200)
+        if self._capture is not None:
+            self._offer(row, result, 200)
 
     def failed(self, rows: Sequence[Struct], error: Exception) -> None:
         """Rows were given no answer."""
