@@ -44,12 +44,14 @@ tell = service.stream("tell", Prompt, Token, path="/tell")
 
 @tell.compute
 def words(weights: Weights, prompt: Prompt) -> Iterator[Token]:
-    """Two words."""
+    """Two words, or words until it is closed."""
     end = b"closed"
     try:
         yield Token("one")
         if prompt.folder.startswith("/"):
-            Path(prompt.folder, "go_on").read_bytes()
+            more = Path(prompt.folder, "go_on").read_bytes()
+            while more == b"for ever":
+                yield Token("two")
         yield Token("two")
         end = b"ended"
     finally:
@@ -115,7 +117,7 @@ def test_a_client_reads_a_stream_and_one_that_goes_closes_its_generator(told: Pa
         client.ask(str(folder))
         first = client.word()
         client.client.stop_stream(cancel_requests=True)
-        (folder / "go_on").write_bytes(b"go")
+        (folder / "go_on").write_bytes(b"for ever")
         closed = (folder / "closed").read_bytes()
         client.client.close()
 

@@ -133,6 +133,7 @@ def running_routes(make: MakeRoutes, limits: LimitsConfig | None = None) -> Iter
     state = ServerState(limits, metrics)
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio asks for the protocol
     listener.bind(("127.0.0.1", 0))
+    listener.listen(1_024)  # now: whoever connects before the server runs waits, and is not refused
     ready = threading.Event()
     servers: list[uvicorn.Server] = []
 
