@@ -99,4 +99,4 @@ def run_files(files: dict[str, str], folder: Path) -> subprocess.CompletedProces
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run promtool to its end."""
-    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=280)
