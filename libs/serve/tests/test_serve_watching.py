@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -13,7 +14,10 @@ from serve_folders import write_minimal
 from serve_process import Served, serving
 
 from slipway_bundle import RowCodec
-from slipway_signals.drift import build_profile, encode_profile
+from slipway_runtime import Answer
+from slipway_serve.lane import Outputs
+from slipway_serve.watching import RowWatch, Watching
+from slipway_signals.drift import DriftCounters, build_profile, encode_profile
 
 
 class Customer(Struct):
@@ -145,3 +149,26 @@ def test_a_server_that_is_not_told_to_trust_counts_what_calls_itself_synthetic(m
             answer = client.post("/predict", json=ROW, headers={"x-slipway-synthetic": "1", "x-request-id": "x"})
         assert "x-request-id" not in answer.headers
         assert counted(served, "http_server_request_duration_seconds_count", 1, http_route="/predict") == 1
+
+
+class Broken:
+    """Drift counters with a bug."""
+
+    def observe(self, *row: object) -> None:
+        raise ZeroDivisionError
+
+    def flush(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_bug_in_counting_drift_costs_no_answer_and_no_server() -> None:
+    watch = RowWatch("broken", cast("DriftCounters", Broken()), None)
+    answer, outputs = Answer(None, 0, 1), Outputs({}, RowCodec(Risk))
+    watching = Watching.__new__(Watching)
+    watching._drift = [cast("DriftCounters", Broken())]
+
+    for _ in range(2):
+        watch.answered(b"", 1, b"", answer, outputs)
+        watching.flush()
+
+    assert watching._drift == []

@@ -63,7 +63,7 @@ class RequestMetrics(Protocol):
 
     @property
     def synthetic(self) -> Count:
-        """Requests of tests and probes, which are told of nowhere else."""
+        """Requests of tests and probes, which `request` is not told of."""
 
     @property
     def repeated(self) -> Count:

@@ -96,7 +96,7 @@ class Tree:
         """
         placement = self.placed(services)
         names = [f"{API}{index}" for index in range(self._server.workers)] if self._listener is not None else []
-        compactors = [self._compactor(service) for service in services if service.runtime.capture.enabled]
+        compactors = [self._compactor(service) for service in services if names and service.runtime.capture.enabled]
         if not placement.slots:
             return [*(self._worker(name, services, None) for name in names), *compactors]
         folder, switchboard = self._open_switchboard()

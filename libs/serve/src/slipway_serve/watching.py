@@ -124,7 +124,11 @@ class RowWatch:
         """Packed rows were answered. HOT."""
         request = current_request.get()
         if self._drift is not None and (request is None or not request.is_synthetic):
-            self._drift.observe(payload, rows, outputs.arrays, answer.start, key)
+            try:
+                self._drift.observe(payload, rows, outputs.arrays, answer.start, key)
+            except Exception:  # our bug must not cost an answer, nor a log line for each
+                logger.exception("drift of model %s is not counted any more", self._model)
+                self._drift = None
 
     def kept(self, row: Struct, result: object) -> None:
         """The same of a row and its answer as they were written down in Python."""
@@ -189,8 +193,12 @@ class Watching:
 
     def flush(self) -> None:
         """Count what is buffered; once a second."""
-        for drift in self._drift:
-            drift.flush()
+        for drift in self._drift[:]:
+            try:
+                drift.flush()
+            except Exception:  # as in `RowWatch.answered`: this runs in the server's own tick
+                logger.exception("drift is not counted any more")
+                self._drift.remove(drift)
 
     def close(self, timeout_s: float) -> None:
         """Count and store what is buffered. Blocks."""
