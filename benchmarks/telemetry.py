@@ -1,10 +1,11 @@
-"""What traces and log lines cost: a request, a kept request, and what the exporter's thread takes from an event loop.
+"""What traces and log lines cost: a request, a kept request, and what the export takes from an event loop.
 
     uv run python benchmarks/telemetry.py
 
 Costs of a call are the best of five rounds. For the loop, one process answers requests of 50 µs of Python each, as
-fast as it can, and keeps 1 % of them with six spans each; the collector is another process, on the same machine.
-Beside ours stands OpenTelemetry's own `BatchSpanProcessor` with the same spans.
+fast as it can, and keeps 1 % of them with six spans each; exporter and collector are other processes of the machine.
+Beside ours stands OpenTelemetry's own `BatchSpanProcessor` with the same spans. To have all on one core, as in
+`serving.py`, put `taskset -c 0` before it.
 """
 
 import asyncio
@@ -22,8 +23,9 @@ from slipway_signals import Slots
 from slipway_signals.logs_lines import JsonFormatter
 from slipway_signals.logs_requests import RequestLog
 from slipway_signals.traces_context import parse_context
+from slipway_signals.traces_pipe import Ended, Origin, TraceWriter, open_pipe
 from slipway_signals.traces_record import RequestTrace, Step, headers_out
-from slipway_signals.tracing import RouteTracer, Tracer, TracingConfig, start_tracing
+from slipway_signals.tracing import RouteTracer, Tracer, TracingConfig
 
 ROUNDS = 5
 CALLS = 50_000
@@ -48,18 +50,12 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
-IMPORTED = """
-import os, time
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
-before, started = resident(), time.perf_counter()
-from slipway_signals import Slots, tracing
-own, own_s = resident(), time.perf_counter() - started
-slots, fd = Slots.create()
-started = time.perf_counter()
-tracing.start_tracing(tracing.TracingConfig(endpoint="http://127.0.0.1:9"), {}, slots=slots, service="churn")
-print(own_s, own - before, time.perf_counter() - started, resident() - own)
+EXPORTER = """
+import os, sys
+from slipway_signals import Slots
+from slipway_signals.traces_export import start_export
+os.nice(10)
+start_export(int(sys.argv[1]), sys.argv[2], Slots.create()[0], spans_per_s=2_000)(int(sys.argv[3]))
 """
 
 
@@ -92,12 +88,24 @@ def sink() -> Iterator[str]:
             process.kill()
 
 
-def tracer_at(url: str, ratio: float) -> Tracer:
-    slots, fd = Slots.create()
-    os.close(fd)
-    tracer = start_tracing(TracingConfig(endpoint=url, ratio=ratio), {}, slots=slots, service="churn")
-    assert tracer is not None
-    return tracer
+@contextlib.contextmanager
+def tracing(url: str, ratio: float) -> Iterator[Tracer]:
+    """A tracer, and its exporter in a process of its own; "" as URL: nobody reads the pipe."""
+    reading, writing = open_pipe()
+    awake, wakes = os.pipe()
+    tracer = Tracer(TracingConfig(ratio=ratio), TraceWriter(writing, Origin("churn")), Slots.create()[0])
+    if not url:
+        yield tracer
+    else:
+        command = [sys.executable, "-c", EXPORTER, str(reading), f"{url}/v1/traces", str(awake)]
+        with subprocess.Popen(command, pass_fds=(reading, awake)) as process:
+            try:
+                yield tracer
+            finally:
+                os.write(wakes, b"x")
+                process.wait(30)
+    for fd in (reading, writing, awake, wakes):
+        os.close(fd)
 
 
 def request(route: RouteTracer, headers: dict[bytes, bytes], batch: Batch) -> None:
@@ -118,42 +126,42 @@ def clock_reads() -> None:
     (now(), now(), now(), now(), now(), now())
 
 
-def request_rows(url: str) -> list[tuple[str, float, str]]:
-    unsampled, sampled = tracer_at(url, 0.0), tracer_at(url, 1.0)
-    fixed, adaptive = unsampled.route("/predict", slow_s=10.0), unsampled.route("/adaptive")
-    always = sampled.route("/predict", slow_s=10.0)
+def request_rows() -> list[tuple[str, float, str]]:
     batch = Batch()
     nothing = best_us(lambda: None)
-    trace = fixed.begin("POST", "/predict", CALLED, 1.0)
-    trace.ids()
-    rows = [
-        ("six reads of the clock (in every row below)", best_us(clock_reads), ""),
-        ("request, unsampled", best_us(lambda: request(fixed, PLAIN, batch)), "1.5"),
-        ("request, unsampled, threshold learned", best_us(lambda: request(adaptive, PLAIN, batch)), "1.5"),
-        ("request, unsampled, with traceparent", best_us(lambda: request(fixed, CALLED, batch)), "2.5"),
-        ("  of this parse_context", best_us(lambda: parse_context(CALLED[b"traceparent"])), "1.0"),
-        ("request, kept, queue full", best_us(lambda: request(always, PLAIN, batch)), ""),
-        ("headers_out", best_us(lambda: headers_out(trace)), ""),
-    ]
-    for tracer in (unsampled, sampled):
-        tracer.close()
+    with tracing("", 0.0) as unsampled, tracing("", 1.0) as sampled:
+        fixed, adaptive = unsampled.route("/predict", slow_s=10.0), unsampled.route("/adaptive")
+        always = sampled.route("/predict", slow_s=10.0)
+        trace = fixed.begin("POST", "/predict", CALLED, 1.0)
+        trace.ids()
+        rows = [
+            ("six reads of the clock (in every row below)", best_us(clock_reads), ""),
+            ("request, unsampled", best_us(lambda: request(fixed, PLAIN, batch)), "1.5"),
+            ("request, unsampled, threshold learned", best_us(lambda: request(adaptive, PLAIN, batch)), "1.5"),
+            ("request, unsampled, with traceparent", best_us(lambda: request(fixed, CALLED, batch)), "2.5"),
+            ("  of this parse_context", best_us(lambda: parse_context(CALLED[b"traceparent"])), "1.0"),
+            ("request, kept, handed over", best_us(lambda: request(always, PLAIN, batch), 150), ""),
+            ("request, kept, pipe full", best_us(lambda: request(always, PLAIN, batch)), ""),
+            ("headers_out", best_us(lambda: headers_out(trace)), ""),
+        ]
     return [(name, cost - nothing, limit) for name, cost, limit in rows]
 
 
 def span_rows() -> list[tuple[str, float, str]]:
-    """What one kept request costs the exporter's thread."""
+    """What one kept request costs the exporter."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     from slipway_signals.traces_spans import OtlpSender
 
-    sender = OtlpSender("http://127.0.0.1:9/v1/traces", {"service.name": "churn"})
+    sender = OtlpSender("http://127.0.0.1:9/v1/traces")
     trace = RequestTrace("/predict", "POST", "/predict", 1.0, None, is_sampled=True, kept="sampled", status=200)
     trace.received, trace.decoded, trace.encoding, trace.encoded, trace.ended = 1.1, 1.2, 1.4, 1.5, 1.6
     trace.step(Step("churn", 1.2, 1.4, Batch(rows=1, sent_at=1.25, started_at=1.3)))
-    spans = list(sender.spans([trace], []))
-    made = best_us(lambda: list(sender.spans([trace], [])), 1_000) / len(spans)
-    encoded = best_us(lambda: encode_spans(spans).SerializeToString(), 1_000) / len(spans)
-    return [("span, made by the SDK's tracer", made, ""), ("span, encoded", encoded, "")]
+    ended = [Ended(Origin("churn"), trace)] * 64
+    spans = list(sender.spans(ended))
+    made = best_us(lambda: list(sender.spans(ended)), 20) / len(spans)
+    encoded = best_us(lambda: encode_spans(spans).SerializeToString(), 20) / len(spans)
+    return [("span, made", made, ""), ("span, encoded", encoded, "")]
 
 
 def log_rows() -> list[tuple[str, float, str]]:
@@ -178,9 +186,9 @@ def nothing_told(number: int) -> None:
 
 
 def told_to_ours(url: str) -> tuple[Answer, Callable[[], None]]:
-    tracer = tracer_at(url, 0.01)
-    route, batch = tracer.route("/predict", slow_s=10.0), Batch(rows=1)
-    return (lambda _: request(route, PLAIN, batch)), tracer.close
+    stack = contextlib.ExitStack()
+    route, batch = stack.enter_context(tracing(url, 0.01)).route("/predict", slow_s=10.0), Batch(rows=1)
+    return (lambda _: request(route, PLAIN, batch)), stack.close
 
 
 def told_to_the_sdk(url: str) -> tuple[Answer, Callable[[], None]]:
@@ -247,15 +255,10 @@ def loop_rows(url: str) -> list[str]:
 def main() -> None:
     """Print the tables."""
     logging.disable()
-    own_s, own_mb, otel_s, otel_mb = subprocess.run(
-        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True
-    ).stdout.split()
     with sink() as url:
         print(f"{'what':<46} {'µs':>8}  limit")
-        for name, cost, limit in [*request_rows(url), *span_rows(), *log_rows()]:
+        for name, cost, limit in [*request_rows(), *span_rows(), *log_rows()]:
             print(f"{name:<46} {cost:>8.2f}  {limit}")
-        print(f"\nimport without traces: {float(own_s):.3f} s, {float(own_mb):.1f} MB")
-        print(f"start with traces:     {float(otel_s):.3f} s, {float(otel_mb):.1f} MB more")
         print(f"\n{'on an event loop':<34} {'req/s':>9} {'p50 µs':>9} {'p99':>9} {'p99.9':>9} {'p99.99':>9}")
         for row in loop_rows(url):
             print(row)

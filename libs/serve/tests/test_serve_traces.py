@@ -39,7 +39,7 @@ def test_a_sampled_request_is_one_trace_down_to_the_batch(traced: tuple[Served, 
     served, place = traced
     with served.client() as client:
         assert client.post("/predict", json=ROW, headers=SAMPLED).status_code == 200
-    spans = {span.name: span for span in sink.wait_spans(5) if span.trace_id.hex() == TRACE}
+    spans = {span.name: span for span in sink.wait_named("POST /predict") if span.trace_id.hex() == TRACE}
 
     server = spans["POST /predict"]
     assert server.parent_span_id.hex() == PARENT
@@ -71,7 +71,7 @@ def test_a_request_that_fails_is_kept_though_nobody_sampled_it(traced: tuple[Ser
         for _ in range(20):
             assert client.post("/predict", json=ROW).status_code == 200
         failed = client.post("/predict", json={**ROW, "action": RAISE})
-    spans = sink.wait_spans(1)
+    spans = sink.wait_named("POST /predict")
 
     assert failed.status_code == 500
     kept = [values(span.attributes) for span in spans if span.name == "POST /predict"]
@@ -103,7 +103,7 @@ def test_a_called_service_is_told_the_trace(tmp_path: Path, sink: Sink) -> None:
         with serving(folder, store=tmp_path / "store", env=env) as served:
             customer = {"tenure_days": 10.0, "mean_charge": 1.0}
             assert httpx.post(f"{served.url}/relay", json=customer, headers=SAMPLED).status_code == 200
-            server = next(span for span in sink.wait_spans(1) if span.name == "POST /relay")
+            server = next(span for span in sink.wait_named("POST /relay") if span.name == "POST /relay")
 
     version, trace, parent, flags = last.seen[0].headers["traceparent"].split("-")
     assert (version, trace, flags) == ("00", TRACE, "01")

@@ -6,6 +6,7 @@ Our own fake of the protocol: a real Tempo is not there to be run.
 import gzip
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Sink:
         self.status = 200
         self.hangs = False
         self.posts = 0
+        self.times: list[float] = []
         self.spans: list[Span] = []
         self.resources: list[dict[str, Value]] = []
         self.headers: list[dict[str, str]] = []
@@ -39,6 +41,7 @@ class Sink:
         """One POST; returns the status to answer with."""
         with self._changed:
             self.posts += 1
+            self.times.append(time.monotonic())
             self._changed.notify_all()
         if self.hangs:
             self._released.wait(30.0)
@@ -58,6 +61,12 @@ class Sink:
         """The spans, once there are `count`."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.spans) >= count, timeout_s)
+            return list(self.spans)
+
+    def wait_named(self, name: str, timeout_s: float = 20.0) -> list[Span]:
+        """All spans, once there is one of that name."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(span.name == name for span in self.spans), timeout_s)
             return list(self.spans)
 
     def wait_posts(self, count: int, timeout_s: float = 20.0) -> bool:

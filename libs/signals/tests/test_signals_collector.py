@@ -169,13 +169,13 @@ def test_what_was_dropped_and_ignored_is_shown_over_deaths(merged: Merged) -> No
     for number in range(300):
         slots.counter(HITS, f"place-{number}")
 
-    live = sample(merged.registry, "slipway_telemetry_dropped_total", signal="series")
+    live = sample(merged.registry, "slipway_telemetry_dropped_total", signal="series", process="")
     merged.collector.fold("api-0.1")
 
     assert live is not None
     assert live > 0
-    assert sample(merged.registry, "slipway_telemetry_dropped_total", signal="series") == live
-    assert sample(merged.registry, "slipway_telemetry_dropped_total", signal="values") == 1.0
+    assert sample(merged.registry, "slipway_telemetry_dropped_total", signal="series", process="") == live
+    assert sample(merged.registry, "slipway_telemetry_dropped_total", signal="values", process="") == 1.0
 
 
 Operation = tuple[str, int, float]
@@ -251,7 +251,7 @@ def test_what_processes_lost_stands_beside_what_their_slots_lost(merged: Merged)
     """Traces and log lines are counted by the workers, series and values by their slots: one metric, once."""
     for name in ("api-0.1", "api-1.1"):
         slots = merged.start(name)
-        slots.counter(metrics.TELEMETRY_DROPPED, "traces").inc(2.0)
+        slots.counter(metrics.TELEMETRY_DROPPED, "traces", "api").inc(2.0)
         slots.counter(HITS, "a").inc(float("nan"))
 
     merged.collector.fold("api-0.1")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,13 @@ def test_inside_a_request_a_line_says_which(request_trace: RequestTrace) -> None
     trace_id, span_id = request_trace.ids()
     assert (line["trace_id"], line["span_id"]) == (f"{trace_id:032x}", f"{span_id:016x}")
     assert (line["route"], line["model"]) == ("/predict", "churn")
+
+
+def test_what_a_line_says_of_its_request_is_not_said_twice(request_trace: RequestTrace) -> None:
+    line = in_json(record(extra={"route": "/predict", "model": "churn"}))
+
+    assert (line["route"], line["model"]) == ("/predict", "churn")
+    assert "route_" not in line
 
 
 def test_rows_arrays_and_bodies_never_get_into_a_line() -> None:
@@ -207,11 +215,22 @@ def test_a_log_that_nobody_reads_holds_up_nobody(pipe: tuple[int, int]) -> None:
     threading.Thread(target=speak, daemon=True).start()
 
     assert done.wait(20.0)
-    assert len(handler._lines) == WAITING
+    assert len(handler._lines) <= WAITING < said // 2  # the writer may just have taken some into the pipe
     assert handler._lost > 0
     while handler._lines:
         os.read(read, 1 << 20)
     handler.close()
+
+
+def test_a_process_that_closed_its_log_ends_at_once(pipe: tuple[int, int]) -> None:
+    """The logging module flushes every handler once more at the end: each `slipway serve` took 1 s longer to stop."""
+    handler = handler_at(pipe[1])
+    handler.close()
+
+    asked_at = time.monotonic()
+    handler.flush()
+
+    assert time.monotonic() - asked_at < 0.5
 
 
 def test_lines_of_many_threads_do_not_mix(pipe: tuple[int, int]) -> None:

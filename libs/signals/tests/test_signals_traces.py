@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otlp_sink import Sink, collector, values
+from piped_traces import Piped
 
 from slipway_bundle import ConfigError
 from slipway_signals import Slots
 from slipway_signals.traces_record import RequestTrace, Step, current_trace
-from slipway_signals.tracing import RouteTracer, Tracer, TracingConfig, resolve_tracing, start_tracing
+from slipway_signals.tracing import RouteTracer, Tracer, TracingConfig, resolve_tracing
 
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0"
 TRACE_ID = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
@@ -23,18 +24,21 @@ def sink() -> Iterator[Sink]:
 
 @dataclass
 class Traced:
-    """A tracer that sends to a sink, and what it counts."""
+    """A tracer whose requests go to a sink."""
 
     sink: Sink
-    config: TracingConfig = field(default_factory=lambda: TracingConfig(ratio=0.0, spans_per_s=10_000))
+    config: TracingConfig = field(default_factory=lambda: TracingConfig(ratio=0.0))
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.slots, _ = Slots.create()
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.sink.url, **self.environment}
-        tracer = start_tracing(self.config, environment, slots=self.slots, service="churn", version="3")
-        assert tracer is not None
-        self.tracer: Tracer = tracer
+        resolved = resolve_tracing(self.config, {"OTEL_EXPORTER_OTLP_ENDPOINT": self.sink.url, **self.environment})
+        assert resolved is not None
+        self.pipe = Piped(self.sink.url)
+        self.tracer = Tracer(resolved, self.pipe.writer, Slots.create()[0])
+
+    def close(self) -> None:
+        """All that was kept is exported."""
+        assert self.pipe.stop()
 
     def route(self, slow_s: float | None = 10.0) -> RouteTracer:
         return self.tracer.route("/predict", slow_s=slow_s)
@@ -44,7 +48,7 @@ class Traced:
 def traced(sink: Sink) -> Iterator[Traced]:
     traced = Traced(sink)
     yield traced
-    traced.tracer.close()
+    traced.close()
 
 
 @dataclass
@@ -178,11 +182,11 @@ def test_a_stream_that_failed_after_its_200_is_an_error(traced: Traced) -> None:
 
 
 def test_the_share_of_requests_without_a_caller_is_the_ratio(sink: Sink) -> None:
-    traced = Traced(sink, TracingConfig(ratio=0.01, queue=65_536))
+    traced = Traced(sink, TracingConfig(ratio=0.01))
     route = traced.route()
 
     kept = sum(ask(route, headers={}) for _ in range(50_000))
-    traced.tracer.close()
+    traced.close()
 
     assert 400 <= kept <= 600  # 500 ± 4.5 standard deviations
 
@@ -193,7 +197,7 @@ def test_a_stranger_does_not_decide_what_is_kept(sink: Sink) -> None:
 
     kept = ask(route, headers={b"traceparent": TRACEPARENT + b"1"})
     ask(route, 500, headers={b"traceparent": TRACEPARENT + b"1"})
-    traced.tracer.close()
+    traced.close()
 
     assert not kept
     assert [span.parent_span_id for span in sink.spans] == [b""]
@@ -271,7 +275,7 @@ def test_the_standards_variables_go_before_the_file(sink: Sink) -> None:
     traced = Traced(sink, TracingConfig(ratio=0.0, endpoint="http://nowhere:1"), environment)
 
     ask(traced.route())
-    traced.tracer.close()
+    traced.close()
 
     assert len(sink.spans) == 1
 
@@ -282,7 +286,7 @@ def test_the_resource_is_the_environments(sink: Sink, monkeypatch: pytest.Monkey
     traced = Traced(sink)
 
     ask(traced.route(), 500)
-    traced.tracer.close()
+    traced.close()
 
     assert sink.resources[0]["deployment.environment.name"] == "prod"
     assert sink.resources[0]["service.name"] == "renamed"
@@ -297,9 +301,7 @@ def test_the_resource_is_the_environments(sink: Sink, monkeypatch: pytest.Monkey
     ],
 )
 def test_without_an_endpoint_there_are_no_traces(environment: dict[str, str]) -> None:
-    slots, _ = Slots.create()
-
-    assert start_tracing(TracingConfig(), environment, slots=slots, service="churn") is None
+    assert resolve_tracing(TracingConfig(), environment) is None
 
 
 @pytest.mark.parametrize(
@@ -334,12 +336,12 @@ def test_the_endpoint_is_made_as_the_standard_says(environment: dict[str, str], 
     assert resolved.endpoint == endpoint
 
 
-def test_the_configured_threshold_goes_before_an_estimate_but_not_before_an_objective(sink: Sink) -> None:
+def test_the_configured_threshold_goes_before_an_objective_and_an_estimate(sink: Sink) -> None:
     traced = Traced(sink, TracingConfig(slow_ms=50.0))
 
     assert traced.route(slow_s=None).threshold.slow_s == 0.05
-    assert traced.route(slow_s=0.2).threshold.slow_s == 0.2
-    traced.tracer.close()
+    assert traced.route(slow_s=0.2).threshold.slow_s == 0.05
+    traced.close()
 
 
 def test_a_request_that_asks_models_without_end_is_remembered_to_a_bound() -> None:

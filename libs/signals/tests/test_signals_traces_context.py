@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from slipway_signals.traces_context import format_traceparent, parse_context, parse_tracestate
+from slipway_signals.traces_context import format_traceparent, join_repeated, parse_context, parse_tracestate
 from slipway_signals.traces_record import RequestTrace, headers_out
 
 TRACE = b"0af7651916cd43dd8448eb211c80319c"
@@ -110,7 +110,7 @@ def test_the_next_server_gets_our_span_as_parent_and_the_callers_trace_and_state
     assert context is not None
     assert (context.trace, context.is_sampled) == (TRACE, True)
     assert context.span != SPAN
-    assert context.span_id == trace.span_id
+    assert context.span_id == trace.own_span
     assert headers["tracestate"] == "a=1,b=2"
 
 
@@ -132,3 +132,15 @@ def test_ids_are_drawn_once_and_never_zero() -> None:
     assert ids == {trace.ids() for trace in traces}
     assert len({trace for trace, _ in ids}) == len({span for _, span in ids}) == 1_000
     assert all(0 < trace < 2**128 and 0 < span < 2**64 for trace, span in ids)
+
+
+def test_a_second_traceparent_makes_both_none_and_a_second_tracestate_goes_on() -> None:
+    again = GOOD.replace(SPAN, b"1" * 16)
+    pairs = [(b"traceparent", GOOD), (b"tracestate", b"a=1"), (b"accept", b"*/*"), (b"tracestate", b"b=2,c=3")]
+    once, twice = dict(pairs), dict([*pairs, (b"traceparent", again)])
+
+    join_repeated(once, pairs)
+    join_repeated(twice, [*pairs, (b"traceparent", again)])
+
+    assert once == {b"traceparent": GOOD, b"tracestate": b"a=1,b=2,c=3", b"accept": b"*/*"}
+    assert b"traceparent" not in twice

@@ -1,21 +1,17 @@
-import multiprocessing
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
 from otlp_sink import Sink, collector
+from piped_traces import Piped, ended, piped, wait_until
 
-from slipway_signals import Slots, metrics, metrics_traces
-from slipway_signals.traces_export import Export
-from slipway_signals.traces_record import RequestTrace
-from slipway_signals.traces_spans import OtlpSender
-from slipway_signals.tracing import Tracer, TracingConfig, start_tracing
+from slipway_bundle import ConfigError
+from slipway_signals import Slots
+from slipway_signals.traces_export import start_export
+from slipway_signals.traces_pipe import Ended, Origin, open_pipe
+from slipway_signals.traces_spans import ORIGINS, OtlpSender
 
 
 @pytest.fixture
@@ -24,251 +20,154 @@ def sink() -> Iterator[Sink]:
         yield sink
 
 
-class Exported:
-    """An export to `url`, and what it counts."""
-
-    def __init__(
-        self, url: str, *, queue: int = 1_024, gather_s: float = 0.01, waits_s: Sequence[float] = (0.01,)
-    ) -> None:
-        slots, _ = Slots.create()
-        self.dropped = slots.counter(metrics.TELEMETRY_DROPPED, metrics_traces.DROPPED_TRACES)
-        self.exported = slots.counter(metrics_traces.TRACES_EXPORTED)
-        self.failures = slots.counter(metrics_traces.TRACES_EXPORT_FAILURES)
-        self.export = Export(
-            OtlpSender(f"{url}/v1/traces", {"service.name": "churn"}),
-            queue=queue,
-            spans_per_s=10_000,
-            dropped=self.dropped,
-            exported=self.exported,
-            failures=self.failures,
-            gather_s=gather_s,
-            waits_s=waits_s,
-        )
-
-    def offer(self, count: int, kept: str = "error") -> int:
-        """Offer requests; returns how many were taken."""
-        return sum(self.export.offer(ended(kept)) for _ in range(count))
-
-    @property
-    def waiting(self) -> int:
-        return len(self.export._urgent) + len(self.export._sampled)
-
-
-def ended(kept: str = "error") -> RequestTrace:
-    now = time.monotonic()
-    trace = RequestTrace("/predict", "POST", "/predict", now, None, False)
-    trace.ended, trace.status = now, 500 if kept == "error" else 200
-    trace.kept = kept  # type: ignore[assignment]  # a word of the closed set
-    return trace
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 20.0) -> bool:
-    """Whether it came to be so in time."""
-    ends = time.monotonic() + timeout_s
-    nothing = threading.Event()
-    while not is_so() and time.monotonic() < ends:
-        nothing.wait(0.002)
-    return is_so()
-
-
-@contextmanager
-def silent_server() -> Iterator[str]:
-    """Accepts connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def longest_offer_s(exported: Exported, count: int) -> float:
+def longest_write_s(pipe: Piped, count: int) -> float:
     longest = 0.0
     for _ in range(count):
         trace = ended()
         started = time.perf_counter()
-        exported.export.offer(trace)
+        pipe.writer.write(trace)
         longest = max(longest, time.perf_counter() - started)
     return longest
 
 
+@pytest.mark.alone
 def test_not_like_otel_python_3660_a_hanging_collector_holds_up_nobody(sink: Sink) -> None:
     """There an export on the event loop stood still for the exporter's timeout, 10 s and more."""
     sink.hangs = True
-    exported = Exported(sink.url, queue=100)
-    exported.offer(10)
+    pipe = Piped(sink.url, pipe_bytes=1 << 16)
+    taken = pipe.offer(10)
     assert sink.wait_posts(1)
 
-    longest_s = longest_offer_s(exported, 5_000)
+    longest_s = longest_write_s(pipe, 5_000)
+    refused = pipe.offer(5_000)
 
     assert longest_s < 0.5  # the machine's own pauses; a hanging export would be 10 s
-    assert exported.waiting == 100
-    assert exported.dropped.value == 4_900
+    assert (taken, refused) == (10, 0)
     sink.release()
-    exported.export.close(5.0)
-    assert len(sink.spans) == 110
+    assert pipe.stop()
+    assert 10 < len(sink.spans) < 1_000
+    assert pipe.exported.value == len(sink.spans)
 
 
-def test_not_like_otel_python_3886_requests_offered_while_it_exports_and_closes_do_not_deadlock(sink: Sink) -> None:
+def test_not_like_otel_python_3886_requests_that_end_while_it_exports_and_stops_do_not_deadlock(sink: Sink) -> None:
     """There a thread held the processor's lock for its flush, and whoever ended a span waited for it for ever."""
-    exported = Exported(sink.url)
+    pipe = Piped(sink.url)
     is_over = threading.Event()
-    taken = [0]
 
     def offer() -> None:
         while not is_over.is_set():
-            taken[0] += exported.offer(50)
+            pipe.offer(5)
+            is_over.wait(0.001)
 
     thread = threading.Thread(target=offer, daemon=True)
     thread.start()
     assert sink.wait_posts(5)
-    exported.export.close(10.0)
     is_over.set()
     thread.join(10.0)
 
     assert not thread.is_alive()
-    assert wait_until(lambda: not exported.export._thread.is_alive())
+    assert pipe.stop()
 
 
-def test_not_like_otel_python_3307_each_started_process_has_an_exporter_of_its_own(sink: Sink) -> None:
-    """There workers forked from a parent with a provider had no thread. Ours begins in the worker, after spawn."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_serve_one, args=(sink.url,)) for _ in range(3)]
-
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60.0)
-
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len({span.trace_id for span in sink.spans}) == len(sink.spans) == 3
-
-
-def test_ids_of_a_forked_child_are_its_own() -> None:
-    """A service may fork, and may seed `random`; neither repeats an id."""
-    code = """
-import os, random
-from slipway_signals.traces_record import RequestTrace
-random.seed(1)
-if os.fork():
-    os.wait()
-random.seed(1)
-print(RequestTrace("/p", "POST", "/p", 1.0, None, False).ids(), flush=True)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60)
-
-    assert len(set(done.stdout.splitlines())) == 2
-
-
-def _serve_one(url: str) -> None:
-    tracer = started(url)
-    route = tracer.route("/predict", slow_s=1.0)
-    route.end(route.begin("POST", "/predict", {}, 1.0), 500, 1.5)
-    tracer.close()
-
-
-def started(url: str) -> Tracer:
-    slots, _ = Slots.create()
-    tracer = start_tracing(TracingConfig(endpoint=url), {}, slots=slots, service="churn")
-    assert tracer is not None
-    return tracer
-
-
+@pytest.mark.alone
 def test_an_unreachable_collector_costs_drops_and_nothing_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    exported = Exported(url, queue=50)
+    pipe = Piped(url, pipe_bytes=1 << 16)
 
-    longest_s = longest_offer_s(exported, 1_000)
-    exported.export.close(0.2)
+    taken = pipe.offer(30)
+    longest_s = longest_write_s(pipe, 1_000)
 
     assert longest_s < 0.5
-    assert wait_until(lambda: exported.dropped.value == 1_000)
-    assert exported.exported.value == 0
+    assert taken == 30
+    assert wait_until(lambda: pipe.dropped.value >= 30, 60.0)
+    assert pipe.exported.value == 0
 
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_what_the_collector_refuses_is_dropped_and_counted_and_the_next_is_tried(sink: Sink, status: int) -> None:
     sink.status = status
-    exported = Exported(sink.url)
+    with piped(sink.url, gather_s=0.2) as pipe:
+        pipe.offer(10)
+        assert wait_until(lambda: pipe.dropped.value == 10)
+        sink.status = 200
+        pipe.offer(5)
 
-    exported.offer(10)
-    assert wait_until(lambda: exported.dropped.value == 10)
-    sink.status = 200
-    exported.offer(5)
-
-    assert len(sink.wait_spans(5)) == 5
-    exported.export.close(5.0)
-    assert (exported.exported.value, exported.dropped.value, exported.failures.value) == (5, 10, 1)
-    assert exported.export._failed_in_a_row == 0  # the next failure waits for the first of the waits, and is logged
+        assert len(sink.wait_spans(5)) == 5
+    assert (pipe.exported.value, pipe.dropped.value, pipe.failures.value) == (5, 10, 1)
 
 
 def test_a_busy_collector_is_asked_again_with_the_same_spans(sink: Sink) -> None:
     sink.status = 503
-    exported = Exported(sink.url)
+    with piped(sink.url) as pipe:
+        pipe.offer(3)
+        assert sink.wait_posts(1)
+        sink.status = 200
 
-    exported.offer(3)
-    assert sink.wait_posts(1)
-    sink.status = 200
-
-    assert len(sink.wait_spans(3)) == 3
-    exported.export.close(5.0)
-    assert exported.dropped.value == 0
-
-
-def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
-    with silent_server() as url:
-        exported = Exported(url)
-        exported.offer(20)
-        assert wait_until(lambda: exported.waiting == 0)
-        exported.offer(7)
-
-        started_at = time.monotonic()
-        exported.export.close(0.3)
-        took_s = time.monotonic() - started_at
-
-    assert took_s < 2.0
-    assert exported.dropped.value == 27
-    assert exported.offer(1) == 0
+        assert len(sink.wait_spans(3)) == 3
+    assert pipe.dropped.value == 0
 
 
 def test_what_waits_at_the_end_is_sent(sink: Sink) -> None:
-    exported = Exported(sink.url, gather_s=60.0)
-    exported.offer(200)
+    pipe = Piped(sink.url, gather_s=60.0)
+    pipe.offer(200)
 
-    exported.export.close(10.0)
+    assert pipe.stop()
+    assert len(sink.spans) == pipe.exported.value == 200
+    assert pipe.dropped.value == 0
 
-    assert len(sink.spans) == exported.exported.value == 200
-    assert exported.dropped.value == 0
+
+def test_it_ends_when_nobody_is_left_to_write(sink: Sink) -> None:
+    """The supervisor was killed, then the API workers drained: nobody says so."""
+    pipe = Piped(sink.url)
+    pipe.offer(20)
+
+    pipe.close_writing()
+
+    assert pipe.is_over()
+    assert len(sink.spans) == 20
 
 
 def test_a_flood_of_sampled_requests_displaces_no_error(sink: Sink) -> None:
     """Anybody may set the sampled flag; only we say what failed."""
     sink.hangs = True
-    exported = Exported(sink.url, queue=100)
-    exported.offer(1)
+    pipe = Piped(sink.url, pipe_bytes=1 << 16)
+    pipe.offer(1)
     assert sink.wait_posts(1)
 
-    exported.offer(10_000, "sampled")
-    errors = exported.offer(100)
+    sampled = pipe.offer(10_000, "sampled")
+    errors = pipe.offer(50)
     sink.release()
-    exported.export.close(10.0)
+    assert pipe.stop()
 
-    assert errors == 100
-    assert len(sink.spans) == 201
+    assert sampled < 200
+    assert errors == 50
+    assert len(sink.spans) == 1 + sampled + errors
 
 
-def test_every_request_is_exported_or_dropped_never_both(sink: Sink) -> None:
-    exported = Exported(sink.url, queue=64)
+def test_every_request_is_exported_dropped_or_refused_and_never_two_of_them(sink: Sink) -> None:
+    pipe = Piped(sink.url, pipe_bytes=1 << 14)
 
-    offered = 0
+    taken = 0
     for turn in range(40):
         sink.status = 500 if turn % 3 == 0 else 200
-        exported.offer(30)
-        offered += 30
-        assert wait_until(lambda: exported.waiting < 64)
+        taken += pipe.offer(30)
     sink.status = 200
-    exported.export.close(10.0)
+    assert pipe.stop()
 
-    assert wait_until(lambda: not exported.export._thread.is_alive())
-    assert exported.exported.value + exported.dropped.value == offered
-    assert len(sink.spans) == exported.exported.value
+    assert pipe.exported.value + pipe.dropped.value == taken
+    assert len(sink.spans) == pipe.exported.value
+
+
+def test_no_more_spans_are_made_in_a_second_than_allowed(sink: Sink) -> None:
+    pipe = Piped(sink.url, spans_per_s=320)
+
+    pipe.offer(192)
+    sink.wait_spans(192)
+
+    assert sink.posts == 3
+    assert sink.times[2] - sink.times[0] > 2 * 64 / 320 - 0.05  # and never faster, on any machine
+    pipe.stop()
 
 
 def test_headers_and_compression_of_the_environment_are_the_exporters(
@@ -276,41 +175,29 @@ def test_headers_and_compression_of_the_environment_are_the_exporters(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=churn")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
-    exported = Exported(sink.url)
-
-    exported.offer(1)
-    exported.export.close(5.0)
+    with piped(sink.url) as pipe:
+        pipe.offer(1)
+        sink.wait_spans(1)
 
     assert sink.headers[0]["x-tenant"] == "churn"
     assert sink.headers[0]["content-encoding"] == "gzip"
-    assert len(sink.spans) == 1
 
 
-def test_without_traces_opentelemetry_is_not_imported() -> None:
-    code = """
-import sys
-from slipway_signals import Slots
-from slipway_signals.tracing import TracingConfig, start_tracing
-slots, fd = Slots.create()
-assert start_tracing(TracingConfig(), {}, slots=slots, service="churn") is None
-print(sorted(name for name in sys.modules if name.startswith(("opentelemetry", "requests", "google"))))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60)
+def test_a_setting_of_the_exporter_that_it_refuses_is_an_error_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "nobody")
+    slots, _ = Slots.create()
 
-    assert done.stdout.strip() == "[]"
+    with pytest.raises(ConfigError, match="nobody"):
+        start_export(open_pipe()[0], "http://127.0.0.1:9/v1/traces", slots, spans_per_s=100)
 
 
-def test_a_process_that_forgets_to_close_ends_all_the_same(sink: Sink) -> None:
-    code = f"""
-from slipway_signals import Slots
-from slipway_signals.tracing import TracingConfig, start_tracing
-slots, fd = Slots.create()
-tracer = start_tracing(TracingConfig(endpoint={sink.url!r}), {{}}, slots=slots, service="churn")
-route = tracer.route("/predict")
-route.end(route.begin("POST", "/predict", {{}}, 1.0), 500, 2.0)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, timeout=60, env={**os.environ}
-    )
+def test_requests_of_several_processes_keep_their_own_resource(sink: Sink) -> None:
+    """More than are remembered: a server that is reloaded every minute makes new ones without end."""
+    sender = OtlpSender(f"{sink.url}/v1/traces")
+    origins = [Origin("churn", "3", f"host/api-{number}") for number in range(ORIGINS * 3)]
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    spans = list(sender.spans([Ended(origin, ended()) for origin in origins]))
+
+    assert [span.resource.attributes["service.instance.id"] for span in spans] == [one.instance for one in origins]
+    assert sender.send(spans)
+    assert len(sink.resources) == len(origins)

@@ -17,11 +17,13 @@ from pathlib import Path
 import msgspec
 
 from slipway_bundle import SlipwayError
-from slipway_runtime.control import WorkerControl
+from slipway_runtime.control import WorkerControl, slot_fd_from_environment
 from slipway_serve.options import CompactorOptions
-from slipway_signals.capture.compact import compact
+from slipway_signals import Slots, metrics_capture
+from slipway_signals.capture.compact import CLOCK_DOUBTED, compact
 from slipway_signals.capture.parts import require_pyarrow
 from slipway_signals.logs import configure_logging
+from slipway_signals.slots import Counter
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,12 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> int:
     """Entry of the process; returns its exit status."""
     options = msgspec.json.decode(arguments[0], type=CompactorOptions)
-    configure_logging("compactor", options.logging)
+    log = configure_logging("compactor", options.logging)
     control = WorkerControl.from_environment(os.environ)
+    slot_fd = slot_fd_from_environment(os.environ)
+    slots = Slots.create()[0] if slot_fd is None else Slots.attach(slot_fd)  # by hand: nobody reads them
+    log.count_drops(slots, "compactor")
+    doubted = slots.counter(metrics_capture.CLOCK_DOUBTED)
     is_over = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: is_over.set())
     try:
@@ -43,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
         control.ready()
         threading.Thread(target=_follow, args=(control, is_over), daemon=True).start()
     while not is_over.wait(options.capture.compact_s):
-        _once(options)
-    _once(options)  # what the API workers left when they drained
+        _once(options, doubted)
+    _once(options, doubted)  # what the API workers left when they drained
     return 0
 
 
-def _once(options: CompactorOptions) -> None:
+def _once(options: CompactorOptions, doubted: Counter) -> None:
     root = Path(options.capture.folder or "")
     if not root.exists():
         return  # no API worker has opened it yet
@@ -57,6 +63,9 @@ def _once(options: CompactorOptions) -> None:
     except SlipwayError as error:  # a full disk, another process at work: nothing is lost, the next turn does it
         logger.warning("captured requests were not packed: %s", error)
     else:
+        if report.held:
+            doubted.inc()
+            logger.error("%d captured parts would be too old, and are kept: %s", report.held, CLOCK_DOUBTED)
         logger.info(
             "captured requests were packed: %d rows, %d expired, %d evicted",
             report.rows,

@@ -24,10 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     options = msgspec.json.decode(arguments[0], type=DispatcherOptions)
     log = configure_logging("dispatcher", options.logging)
     slot_fd = slot_fd_from_environment(os.environ)
-    observer = None if slot_fd is None else PoolMetrics(Slots.attach(slot_fd))
+    slots = None if slot_fd is None else Slots.attach(slot_fd)
+    if slots is not None:
+        log.count_drops(slots, "dispatcher")
     server = DispatcherServer(
         socket.socket(fileno=options.listen_fd),
-        observer=observer,
+        observer=None if slots is None else PoolMetrics(slots),
         control=WorkerControl.from_environment(os.environ),
     )
     gc.collect()

@@ -7,6 +7,7 @@ from msgspec import Struct
 from slipway_serve.config import LimitsConfig, RuntimeConfig, ServerConfig
 from slipway_signals.capture.config import CaptureConfig
 from slipway_signals.logs import LoggingConfig
+from slipway_signals.tracing import TracingConfig
 
 GC_ALLOCATIONS: Final = 50_000
 """Young objects between two collections. What was loaded before is frozen: a full collection of it held up every
@@ -38,6 +39,8 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     """None: no gRPC."""
     pools: PoolAccess | None = None
     """None: no model runs in a runner."""
+    traces_fd: int | None = None
+    """Writing end of the pipe to the exporter; None: no traces."""
     slipway_version: str
 
 
@@ -63,6 +66,16 @@ class CompactorOptions(Struct, frozen=True, kw_only=True):
     """A compactor's."""
 
     capture: CaptureConfig
+    logging: LoggingConfig = LoggingConfig()
+
+
+class ExporterOptions(Struct, frozen=True, kw_only=True):
+    """The exporter's, of traces."""
+
+    traces_fd: int
+    """Reading end of the pipe."""
+    tracing: TracingConfig
+    """As `resolve_tracing` gave it: with an endpoint."""
     logging: LoggingConfig = LoggingConfig()
 
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 WARM_UP_S: Final = 2.0
 
 
-def run(options: RunnerOptions, control: WorkerControl | None, slot_fd: int | None) -> int:
+def run(options: RunnerOptions, control: WorkerControl | None, slots: Slots | None) -> int:
     """Load, join, compute until told to leave; returns the exit status.
 
     Raises:
@@ -49,10 +49,12 @@ def run(options: RunnerOptions, control: WorkerControl | None, slot_fd: int | No
     pool = _pool_of(options, view, service)
     computations: dict[str, Computation] = {}
     samples: list[Sample] = []
-    metrics = _metrics(options, view, service, slot_fd)
+    metrics = _metrics(options, view, service, slots)
     for name in pool.models:
         model = service.models[name]
         loading = time.monotonic()
+        if metrics is not None:
+            metrics.model_ready(name, is_ready=False)
         computations[name] = computation = Computation(
             model, view.models[name], threads=options.threads, device=options.device
         )
@@ -106,11 +108,11 @@ def _measured(view: BundleView, model: Model[Any, Any], computation: Computation
     return [Sample(model.name, key, rows, seconds) for rows, seconds in warm_up.samples]
 
 
-def _metrics(options: RunnerOptions, view: BundleView, service: Service, slot_fd: int | None) -> ServiceMetrics | None:
-    if slot_fd is None:
+def _metrics(options: RunnerOptions, view: BundleView, service: Service, slots: Slots | None) -> ServiceMetrics | None:
+    if slots is None:
         return None
     return ServiceMetrics(
-        Slots.attach(slot_fd),
+        slots,
         service=service.name,
         version=view.version,
         digest=view.digest or "",
@@ -127,7 +129,10 @@ def main(arguments: Sequence[str]) -> int:
     control = WorkerControl.from_environment(os.environ)
     slot_fd = slot_fd_from_environment(os.environ)
     try:
-        return run(options, control, slot_fd)
+        slots = None if slot_fd is None else Slots.attach(slot_fd)
+        if slots is not None:
+            log.count_drops(slots, "runner")
+        return run(options, control, slots)
     except SlipwayError as error:
         logger.critical("runner cannot start: %s", error)
         if control is not None:

@@ -1,5 +1,5 @@
-"""Which processes a plan needs: API workers, for runner pools a dispatcher and the runners, each with its place, and
-for capture a compactor.
+"""Which processes a plan needs: API workers, for runner pools a dispatcher and the runners, each with its place, for
+capture a compactor, for traces an exporter.
 
 It starts none (`slipway_runtime.supervisor` does). The invariants: what is said to a process is decided here and
 nowhere else; a plan whose pools do not fit this machine is refused before anything runs, with the arithmetic.
@@ -22,17 +22,28 @@ from slipway_runtime.hardware import Inventory
 from slipway_runtime.listeners import PATH_BYTES, Listener, listen_unix
 from slipway_runtime.placement import Placement, Slot, place
 from slipway_runtime.supervision import WorkerSpec
+from slipway_serve.agreement import check_agreement
 from slipway_serve.config import RuntimeConfig, ServerConfig
-from slipway_serve.options import CompactorOptions, DispatcherOptions, PoolAccess, RunnerOptions, WorkerOptions
+from slipway_serve.options import (
+    CompactorOptions,
+    DispatcherOptions,
+    ExporterOptions,
+    PoolAccess,
+    RunnerOptions,
+    WorkerOptions,
+)
 from slipway_serve.pools import PlannedPool, demands_of, pools_of
 from slipway_signals.logs import LoggingConfig
+from slipway_signals.traces_pipe import open_pipe
+from slipway_signals.tracing import TracingConfig, resolve_tracing
 
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """N workers whose libraries each take all cores would fight; `[runtime.models]` and the environment can say more."""
 RUNNER_STAGE: Final = 1
-"""Runners, the dispatcher and compactors drain after the API workers, which still need them, or leave them work."""
+"""All others drain after the API workers, which still need them, or leave them work."""
 API: Final = "api-"
 DISPATCHER: Final = "dispatcher"
+EXPORTER: Final = "exporter"
 SOCKET: Final = "dispatcher.sock"
 
 
@@ -79,6 +90,7 @@ class Tree:
         self._inventory = inventory
         self._switchboard: Listener | None = None
         self._folder: Path | None = None
+        self._traces: tuple[int, int] | None = None
 
     def placed(self, services: Iterable[Service]) -> Placement:
         """A slot for each runner.
@@ -92,16 +104,20 @@ class Tree:
         """Every process that these services need.
 
         Raises:
-            ConfigError, PlacementError: the pools contradict each other, or do not fit this machine.
+            ConfigError, PlacementError: the pools contradict each other, or do not fit this machine; a variable of
+                traces cannot be followed; services differ in what they share.
         """
+        check_agreement([(service.view.name, service.runtime) for service in services])
         placement = self.placed(services)
         names = [f"{API}{index}" for index in range(self._server.workers)] if self._listener is not None else []
         compactors = [self._compactor(service) for service in services if names and service.runtime.capture.enabled]
+        tracing = resolve_tracing(services[0].runtime.tracing, self._environment) if names else None
+        beside = compactors if tracing is None else [*compactors, self._exporter(tracing, services[0].runtime.logging)]
         if not placement.slots:
-            return [*(self._worker(name, services, None) for name in names), *compactors]
+            return [*(self._worker(name, services, None, tracing) for name in names), *beside]
         folder, switchboard = self._open_switchboard()
         access = PoolAccess(path=str(folder / SOCKET), devices=shared_devices(services, placement))
-        workers = [self._worker(name, services, access) for name in names]
+        workers = [self._worker(name, services, access, tracing) for name in names]
         slots = {(slot.pool, slot.replica): slot for slot in placement.slots}
         runners = [
             self._runner(service, pool, slots[pool.label, index], access)
@@ -109,7 +125,7 @@ class Tree:
             for pool in service.pools
             for index in range(pool.config.replicas + pool.config.standby)
         ]
-        return [*workers, self._dispatcher(switchboard, services[0].runtime.logging), *runners, *compactors]
+        return [*workers, self._dispatcher(switchboard, services[0].runtime.logging), *runners, *beside]
 
     @property
     def path(self) -> Path:
@@ -117,7 +133,10 @@ class Tree:
         return self._open_switchboard()[0] / SOCKET
 
     def close(self) -> None:
-        """Remove the dispatcher's socket and its folder."""
+        """Remove the dispatcher's socket and its folder, and close the pipe of traces."""
+        traces, self._traces = self._traces, None
+        for fd in traces or ():
+            os.close(fd)
         if self._switchboard is not None and self._folder is not None:
             self._switchboard.close()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -136,8 +155,17 @@ class Tree:
             self._switchboard = listen_unix(folder / SOCKET, mode=0o600)
         return self._folder, self._switchboard
 
-    def _worker(self, name: str, services: Sequence[Service], access: PoolAccess | None) -> WorkerSpec:
+    def _open_traces(self) -> tuple[int, int]:
+        """The pipe from API workers to the exporter. It is the supervisor's, so that it outlives both."""
+        if self._traces is None:
+            self._traces = open_pipe()
+        return self._traces
+
+    def _worker(
+        self, name: str, services: Sequence[Service], access: PoolAccess | None, tracing: TracingConfig | None
+    ) -> WorkerSpec:
         fds = () if self._listener is None else (self._listener.fd,)
+        traces_fd = None if tracing is None else self._open_traces()[1]
         options = WorkerOptions(
             name=name,
             targets=tuple(service.target for service in services),
@@ -148,13 +176,14 @@ class Tree:
             listen_fds=fds,
             grpc_port=self._grpc_port,
             pools=access,
+            traces_fd=traces_fd,
             slipway_version=version("slipway-serve"),
         )
         return WorkerSpec(
             name=name,
             argv=_argv("worker", options),
             env={**ONE_THREAD, **self._environment},
-            pass_fds=fds,
+            pass_fds=fds if traces_fd is None else (*fds, traces_fd),
         )
 
     def _dispatcher(self, switchboard: Listener, logging: LoggingConfig) -> WorkerSpec:
@@ -163,6 +192,18 @@ class Tree:
             argv=_argv("dispatch", DispatcherOptions(listen_fd=switchboard.fd, logging=logging)),
             env=self._environment,
             pass_fds=(switchboard.fd,),
+            stage=RUNNER_STAGE,
+            rolls=False,
+        )
+
+    def _exporter(self, tracing: TracingConfig, logging: LoggingConfig) -> WorkerSpec:
+        """One for the server; it stays when services are swapped: two readers would tear lines apart."""
+        reading = self._open_traces()[0]
+        return WorkerSpec(
+            name=EXPORTER,
+            argv=_argv("exporter", ExporterOptions(traces_fd=reading, tracing=tracing, logging=logging)),
+            env=self._environment,
+            pass_fds=(reading,),
             stage=RUNNER_STAGE,
             rolls=False,
         )
@@ -198,7 +239,7 @@ class Tree:
 
 
 def _argv(
-    module: str, options: WorkerOptions | RunnerOptions | DispatcherOptions | CompactorOptions
+    module: str, options: WorkerOptions | RunnerOptions | DispatcherOptions | CompactorOptions | ExporterOptions
 ) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", f"slipway_serve.{module}", msgspec.json.encode(options).decode())
 

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -36,9 +37,8 @@ from slipway_serve.routes import ServerState
 from slipway_serve.watching import naming_of
 from slipway_signals import ServiceMetrics, Slots
 from slipway_signals.logs import RequestLog, configure_logging
-from slipway_signals.metrics import TELEMETRY_DROPPED
-from slipway_signals.metrics_traces import DROPPED_LOGS
-from slipway_signals.tracing import start_tracing
+from slipway_signals.traces_pipe import Origin, TraceWriter
+from slipway_signals.tracing import Tracer, resolve_tracing
 
 if TYPE_CHECKING:
     from slipway_serve.oip.server import GrpcServer
@@ -135,16 +135,10 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, lo
         SlipwayError: a target cannot be loaded or does not prove itself.
     """
     engines, metrics = _load(options, slots)
-    tracer = start_tracing(
-        options.runtimes[0].tracing,
-        os.environ,
-        slots=slots,
-        service=",".join(engine.service.name for engine in engines),
-        version=",".join(engine.view.version for engine in engines),
-        attributes={"service.instance.id": f"{socket.gethostname()}/{options.name}"},
-    )
+    tracer = _tracer_of(options, engines, slots)
     naming = naming_of(options.runtimes, options.server)
-    state = ServerState(options.limits, metrics, naming, tracer=tracer, log=log)
+    slow_s = _slow_s(engines) if tracer is not None else _never
+    state = ServerState(options.limits, metrics, naming, tracer=tracer, log=log, slow_s=slow_s)
     upstream_observer.set(metrics)
     try:
         for engine in engines:
@@ -184,8 +178,19 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, lo
         for engine in engines:
             await engine.drain(options.server.stop_s)
             await engine.stop()
-        if tracer is not None:
-            await asyncio.to_thread(tracer.close)
+
+
+def _tracer_of(options: WorkerOptions, engines: Sequence[Engine], slots: Slots) -> Tracer | None:
+    """What chooses traces and hands them to the exporter; None when traces are off."""
+    resolved = resolve_tracing(options.runtimes[0].tracing, os.environ)
+    if options.traces_fd is None or resolved is None:
+        return None
+    origin = Origin(
+        ",".join(engine.service.name for engine in engines),
+        ",".join(engine.view.version for engine in engines),
+        f"{socket.gethostname()}/{options.name}",
+    )
+    return Tracer(resolved, TraceWriter(options.traces_fd, origin), slots)
 
 
 async def _start_grpc(
@@ -236,6 +241,22 @@ def _thresholds(view: BundleView) -> tuple[float, ...]:
     return thresholds_of(view.objectives, f"slo.yaml of {view.name}")
 
 
+def _slow_s(engines: Sequence[Engine]) -> Callable[[str], float | None]:
+    """When an answer of a route breaks its latency objective, as traces ask it."""
+    views = [engine.view for engine in engines]
+    if all(view.objectives is None for view in views):
+        return _never
+    from slipway_signals.slo.latencies import slow_s
+    from slipway_signals.slo.openslo import slos_of
+
+    objectives = [slos_of(view.objectives, f"slo.yaml of {view.name}") for view in views if view.objectives is not None]
+    return partial(slow_s, objectives)
+
+
+def _never(_: str) -> None:
+    """No objective."""
+
+
 def _warn_about_environment(view: BundleView) -> None:
     """A bundle answers as it was tested only beside the libraries it was tested with."""
     for difference in check_environment(view.environment_lock or ""):
@@ -256,7 +277,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         slots = Slots.attach(slot_fd)
-        log.count_drops(slots.counter(TELEMETRY_DROPPED, DROPPED_LOGS))
+        log.count_drops(slots, "api")
         uvloop.run(serve(options, control, slots, log.requests()))
     except SlipwayError as error:
         control.failed(error)

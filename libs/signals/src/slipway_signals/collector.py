@@ -188,8 +188,8 @@ def _lost(dropped: int, ignored: int) -> list[Reading]:
     """What the slots themselves could not hold, beside what processes count as lost."""
     metric = metrics.TELEMETRY_DROPPED
     return [
-        Reading(metric, (metrics.DROPPED_SERIES,), (float(dropped),)),
-        Reading(metric, (metrics.DROPPED_VALUES,), (float(ignored),)),
+        Reading(metric, (metrics.DROPPED_SERIES, metrics.PROCESS_ANY), (float(dropped),)),
+        Reading(metric, (metrics.DROPPED_VALUES, metrics.PROCESS_ANY), (float(ignored),)),
     ]
 
 

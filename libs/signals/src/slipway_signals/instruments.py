@@ -241,11 +241,16 @@ class SupervisorMetrics:
 
     def __init__(self, slots: Slots, *, workers: Iterable[str] = ()) -> None:
         self._slots = slots
+        self._has_cost = False
+        self._known: set[str] = set()
         for name in workers:
             self.known(name)
 
     def known(self, worker: str) -> None:
-        """Show a worker from now on, with nothing to tell."""
+        """Show a worker from now on, with nothing to tell; of one that is known already it changes nothing."""
+        if worker in self._known:
+            return
+        self._known.add(worker)
         self._slots.counter(metrics.WORKER_RESTARTS, worker).inc(0)
         self._slots.gauge(metrics.WORKER_CRASH_LOOP, worker).set(0.0)
 
@@ -258,9 +263,14 @@ class SupervisorMetrics:
         self._slots.gauge(metrics.WORKER_CRASH_LOOP, worker).set(1.0 if is_looping else 0.0)
 
     def costs(self, usd_per_hour: float) -> None:
-        """What this instance costs; shown only when somebody told."""
-        if usd_per_hour > 0:
+        """What this instance costs; shown when somebody told, and from then on."""
+        self._has_cost |= usd_per_hour > 0
+        if self._has_cost:
             self._slots.gauge(metrics.COST).set(usd_per_hour)
+
+    def ready(self, *, is_ready: bool) -> None:
+        """Whether some API worker can answer."""
+        self._slots.gauge(metrics.SERVER_READY).set(1.0 if is_ready else 0.0)
 
     def states(self, counts: Mapping[str, int]) -> None:
         """How many workers are in each state. A state not named has none; pass every state of the closed set."""

@@ -1,7 +1,7 @@
 """Where the log of a process goes, and in which form: called once, first thing in `main` of every process.
 
     output = configure_logging("api-0", config)
-    output.count_drops(slots.counter(metrics.TELEMETRY_DROPPED, DROPPED_LOGS))
+    output.count_drops(slots, "api")
 
 The invariant: after it, everything that is said by the standard `logging` module, by `warnings` and by exceptions that
 nobody caught is one line each on standard error. Lines: `logs_lines`; never waiting: `logs_writer`; requests:
@@ -20,7 +20,9 @@ from msgspec import Meta, Struct
 from slipway_signals.logs_lines import JsonFormatter, TextFormatter
 from slipway_signals.logs_requests import RequestLog
 from slipway_signals.logs_writer import LineBudget, LineHandler
-from slipway_signals.slots import Counter
+from slipway_signals.metrics import TELEMETRY_DROPPED, ProcessKind
+from slipway_signals.metrics_traces import DROPPED_LOGS
+from slipway_signals.slots import Slots
 
 __all__ = ["LogOutput", "LoggingConfig", "RequestLog", "configure_logging"]
 
@@ -52,9 +54,9 @@ class LogOutput:
         self._handler = handler
         self._config = config
 
-    def count_drops(self, dropped: Counter) -> None:
+    def count_drops(self, slots: Slots, process: ProcessKind) -> None:
         """Count lines that are not written, those until now included, once the process has its slots."""
-        self._handler.count_drops(dropped)
+        self._handler.count_drops(slots.counter(TELEMETRY_DROPPED, DROPPED_LOGS, process))
 
     def requests(self) -> RequestLog:
         """What tells the log about requests."""

@@ -62,7 +62,7 @@ class JsonFormatter(logging.Formatter):
             line["error"] = _clean(f"{type(error).__name__}: {_words(error)}", MESSAGE_CHARACTERS)
             line["stack"] = _clean_tail("".join(traceback.format_exception(error)), _STACK_CHARACTERS)
         for key, value in _extras(record):
-            line[f"{key}_" if key in line else key] = value
+            line[f"{key}_" if line.get(key, value) != value else key] = value  # what is said twice is written once
         return self._bounded(line)
 
     def _bounded(self, line: dict[str, Value]) -> str:
@@ -93,7 +93,7 @@ class TextFormatter(logging.Formatter):
             self._process,
             _visible(record.name),
             _visible(_clean(_message(record), MESSAGE_CHARACTERS)),
-            *(f"{key}={_visible(str(value))}" for key, value in (*_request().items(), *_extras(record))),
+            *(f"{key}={_visible(str(value))}" for key, value in dict.fromkeys((*_request().items(), *_extras(record)))),
         ]
         text = " ".join(words)
         if record.exc_info is not None and record.exc_info[1] is not None:

@@ -113,6 +113,8 @@ class LineHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait until what was queued is written, for up to 1 s. The logging module calls it when the process ends."""
+        if self._is_closing:  # that call comes after our own: the thread has ended, and the wait would be all of 1 s
+            return
         is_written = threading.Event()
         self._lines.append(is_written)
         self._is_wanted.set()

@@ -9,7 +9,7 @@ Source: OpenTelemetry semantic conventions 1.44 (HTTP server metrics), in their 
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -174,6 +174,9 @@ BUILD_INFO: Final = Metric(
     merge="max",
 )
 
+SERVER_READY: Final = Metric(
+    "slipway_server_ready", "gauge", "1 while some API worker can answer, and nobody has told the server to stop."
+)
 WORKERS: Final = Metric("slipway_workers", "gauge", "Worker processes by state.", ("state",))
 WORKER_RESTARTS: Final = Metric(
     "slipway_worker_restarts_total", "counter", "Workers started again after they died unasked.", ("worker",)
@@ -221,21 +224,25 @@ RETRIES_SEEN: Final = Metric(
 TELEMETRY_DROPPED: Final = Metric(
     "slipway_telemetry_dropped_total",
     "counter",
-    "Telemetry that was lost: series without room, values that were no number.",
-    ("signal",),
+    "Telemetry that was lost: traces, log lines, series without room, values that were no number; by kind of process.",
+    ("signal", "process"),
 )
 SLOTS_UNREADABLE: Final = Metric(
     "slipway_metrics_unreadable_slots", "gauge", "Workers whose metrics cannot be read at present."
 )
 DROPPED_SERIES: Final = "series"
 DROPPED_VALUES: Final = "values"
+ProcessKind = Literal["api", "runner", "dispatcher", "compactor", "exporter"]
+"""Of what has a log and slots of its own; the supervisor has no bounded log to lose lines of."""
+PROCESS_ANY: Final = ""
+"""Of what was lost in slots, which are added up without asking whose they are. To Prometheus it is no label at all."""
 
 ALL: Final = (
     *(REQUEST_DURATION, ACTIVE_REQUESTS),
     *(INFERENCE_DURATION, BATCH_SIZE, INFERENCES, QUEUE_WAIT, ADMITTED, SHED, RELEASES),
     *(QUEUE_DEPTH, COLD, RETRIED, QUARANTINED, REPLICAS, LOSSES),
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
-    *(WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
+    *(SERVER_READY, WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
     *(PROCESS_MEMORY, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
     *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC),
     *metrics_drift.ALL,

@@ -5,10 +5,15 @@ It satisfies the runtime's `PoolObserver` protocol by shape. The invariant: mode
 configuration, and beyond a bound they fold into `other`.
 """
 
+from typing import Final
+
 from slipway_signals import metrics
 from slipway_signals.slots import Counter, Gauge, Histogram, Slots
 
 __all__ = ["PoolMetrics"]
+
+
+LOSS_REASONS: Final = ("died", "hung", "memory")
 
 
 class _Model:
@@ -84,5 +89,8 @@ class PoolMetrics:
     def _pool(self, name: str) -> str:
         if name not in self._pools and len(self._pools) >= metrics.POOLS_LIMIT:
             return metrics.POOL_OTHER
-        self._pools.add(name)
+        if name not in self._pools:
+            self._pools.add(name)
+            for reason in LOSS_REASONS:  # a series that is born with its first loss hides it: increase() starts there
+                self._slots.counter(metrics.LOSSES, name, reason)
         return name

@@ -8,11 +8,20 @@ Source: https://www.w3.org/TR/trace-context/ (sections 3.2 and 3.3).
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-__all__ = ["TRACEPARENT", "TRACESTATE", "RemoteContext", "format_traceparent", "parse_context", "parse_tracestate"]
+__all__ = [
+    "TRACEPARENT",
+    "TRACESTATE",
+    "RemoteContext",
+    "format_traceparent",
+    "join_repeated",
+    "parse_context",
+    "parse_tracestate",
+]
 
 TRACEPARENT: Final = b"traceparent"
 TRACESTATE: Final = b"tracestate"
@@ -49,6 +58,21 @@ class RemoteContext(msgspec.Struct, frozen=True, gc=False):
     def span_id(self) -> int:
         """The id of the caller's span as a 64-bit number."""
         return int(self.span, 16)
+
+
+def join_repeated(headers: dict[bytes, bytes], pairs: Sequence[tuple[bytes, bytes]]) -> None:
+    """Put right what a mapping of repeated headers has lost: of each name it holds the last.
+
+    A second `traceparent` makes both none, as the standard's own test suite asks; several `tracestate` are one list.
+
+    Args:
+        headers: a mapping of `pairs`; the two headers are changed in it.
+        pairs: as received, names in lower case.
+    """
+    if sum(name == TRACEPARENT for name, _ in pairs) > 1:
+        del headers[TRACEPARENT]
+    if TRACESTATE in headers:
+        headers[TRACESTATE] = b",".join(value for name, value in pairs if name == TRACESTATE)
 
 
 def parse_context(traceparent: bytes, tracestate: bytes | None = None) -> RemoteContext | None:

@@ -1,227 +1,133 @@
-"""Takes ended requests from the event loop and sends their spans, from a thread that never holds the interpreter long.
+"""Sends the spans of ended requests to a collector, in a process that does nothing else.
 
-It does not choose requests (`tracing`) or shape spans (`traces_spans`). The invariants: `offer` never waits; what waits
-is bounded, failed and slow requests apart from sampled ones, so that a flood of the latter displaces none of the
-former; each request ends exactly once, as exported or as dropped; a collector that is away, slow, hanging or answers
-500 costs nothing but drops; stopping is bounded.
+It does not choose requests (`tracing`), carry them (`traces_pipe`) or shape spans (`traces_spans`). The invariants:
+what waits is in the pipe, which is bounded; each request that was taken from it ends exactly once, as exported or as
+dropped; a collector that is away, slow, hanging or answers 500 costs nothing but drops; at most so many spans a second
+are made, because each takes about 20 µs of a core.
 
-The thread encodes one span (about 50 µs) and rests, so the event loop never waits for more than one. The SDK's own
-processor encodes up to 512 in one go, and the interpreter switches threads every 5 ms only. It also locks the queue
-that requests write to (otel-python#3886), where here a `deque` needs no lock.
+Not a thread of the process that answers: two busy threads of one interpreter hand it to each other thousands of times
+a second, and each time costs more than what it is for. The SDK's own processor is such a thread, and locks the queue
+that requests write to (otel-python#3886).
 """
 
-import collections
 import logging
-import threading
+import select
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, overload
-
-import msgspec
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from slipway_bundle import ConfigError
-from slipway_signals.slots import Counter
-from slipway_signals.traces_record import RequestTrace
+from slipway_signals import metrics, metrics_traces
+from slipway_signals.slots import Slots
+from slipway_signals.traces_pipe import Ended, TraceLines
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["Export", "Load", "SpanSender", "start_export"]
+__all__ = ["Export", "SpanSender", "start_export"]
 
 logger = logging.getLogger(__name__)
 
 GATHER_S: Final = 1.0
 """How long the first request waits for others: members of one batch meet, and one POST carries many spans."""
-MADE_AT_ONCE: Final = 4
-"""Spans that are made, 15 µs each, before a rest."""
 BATCH_TRACES: Final = 64
 """Requests of one POST."""
 WAIT_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 """After so many failures in a row, before the next POST."""
-LOADS: Final = 64
-
-_T = TypeVar("_T")
-
-
-class Load(msgspec.Struct, frozen=True):
-    """A model that was loaded. Times are `time.monotonic()` seconds."""
-
-    model: str
-    started: float
-    ended: float
-    digest: str = ""
-    device: str = ""
 
 
 class SpanSender(Protocol):
-    """Makes spans and sends them; satisfied by `traces_spans.OtlpSender`. Used by one thread."""
+    """Makes spans and sends them; satisfied by `traces_spans.OtlpSender`."""
 
-    def spans(self, traces: Sequence[RequestTrace], loads: Sequence[Load]) -> Iterator["ReadableSpan"]:
+    def spans(self, ended: Sequence[Ended]) -> Iterator["ReadableSpan"]:
         """The spans of these, one at a time."""
 
     def send(self, spans: Sequence["ReadableSpan"]) -> bool:
         """Whether the collector took them. May block for as long as the collector's timeout, 10 s."""
 
-    def stop(self) -> None:
-        """Give up retrying; called from another thread."""
-
 
 class Export:
-    """The queue and the thread behind it. `offer` and `close` belong to the thread that made it."""
+    """Reads the pipe and sends until it is told to stop, or until every writer is gone.
+
+    Args:
+        lines: the reading end.
+        sender: where they go.
+        slots: of this process.
+        spans_per_s: at most, on average over one POST.
+        gather_s: how long the first request waits for others.
+        waits_s: after so many failures in a row.
+    """
 
     def __init__(
         self,
+        lines: TraceLines,
         sender: SpanSender,
+        slots: Slots,
         *,
-        queue: int,
         spans_per_s: int,
-        dropped: Counter,
-        exported: Counter,
-        failures: Counter,
         gather_s: float = GATHER_S,
         waits_s: Sequence[float] = WAIT_S,
     ) -> None:
+        self._lines = lines
         self._sender = sender
-        self._urgent: collections.deque[RequestTrace] = collections.deque()
-        self._sampled: collections.deque[RequestTrace] = collections.deque()
-        self._loads: collections.deque[Load] = collections.deque(maxlen=LOADS)
-        self._room = queue
-        self._rest_s = 1.0 / spans_per_s
+        self._s_per_span = 1.0 / spans_per_s
         self._gather_s = gather_s
         self._waits_s = tuple(waits_s)
-        self._dropped = dropped
-        self._exported = exported
-        self._failures = failures
-        self._lock = threading.Lock()  # of the counter of drops, which two threads write; never on the way of a request
-        self._is_wanted = threading.Event()
-        self._is_closing = threading.Event()
+        self._dropped = slots.counter(metrics.TELEMETRY_DROPPED, metrics_traces.DROPPED_TRACES, "exporter")
+        self._exported = slots.counter(metrics_traces.TRACES_EXPORTED)
+        self._failures = slots.counter(metrics_traces.TRACES_EXPORT_FAILURES)
         self._failed_in_a_row = 0
-        self._in_hand = 0
-        self._is_abandoned = False
-        self._thread = threading.Thread(target=self._run, name="slipway-traces", daemon=True)
-        self._thread.start()
+        self._broken = 0
 
-    def offer(self, trace: RequestTrace) -> bool:
-        """Take an ended request; False, and counted, when there is no room. Never waits."""
-        waiting = self._sampled if trace.kept == "sampled" else self._urgent
-        if len(waiting) >= self._room or self._is_closing.is_set():
-            self._drop(1)
-            return False
-        waiting.append(trace)
-        if not self._is_wanted.is_set():
-            self._is_wanted.set()
-        return True
-
-    def offer_load(self, load: Load) -> None:
-        """Take a load; the newest 64 are kept."""
-        self._loads.append(load)
-        self._is_wanted.set()
-
-    def close(self, flush_s: float) -> None:
-        """Send what waits within `flush_s` seconds, count the rest as dropped. Blocks that long at most. Idempotent.
-
-        A thread that hangs in the collector's socket is left behind; it is a daemon and holds nothing up.
-        """
-        if self._is_closing.is_set():
-            return
-        self._is_closing.set()
-        self._is_wanted.set()
-        self._thread.join(flush_s)
-        if self._thread.is_alive():
-            self._is_abandoned = True
-            self._sender.stop()
-            self._drop(len(self._urgent) + len(self._sampled) + self._in_hand)
-            self._urgent.clear()
-            self._sampled.clear()
-
-    def _run(self) -> None:
-        while True:
-            self._is_wanted.wait()
-            self._is_closing.wait(self._gather_s)
-            self._is_wanted.clear()
-            while self._urgent or self._sampled or self._loads:
-                self._round()
-            if self._is_closing.is_set():
-                self._sender.stop()
+    def run(self, stop_fd: int) -> None:
+        """Export. Returns when `stop_fd` is readable and the pipe is empty, or when every writer is gone."""
+        is_stopping = False
+        while not self._lines.is_over:
+            is_there = self._lines.wait(0.0 if is_stopping else None, stop_fd)
+            if is_stopping and not is_there:
                 return
+            is_stopping = is_stopping or _is_readable(stop_fd, self._gather_s if is_there else 0.0)
+            while ended := self._taken():
+                wait_s = self._round(ended)
+                is_stopping = is_stopping or _is_readable(stop_fd, wait_s)
 
-    def _round(self) -> None:
-        """One POST, and after one that failed a wait; meanwhile the queue fills, and then drops."""
-        traces = _take(self._urgent, BATCH_TRACES)
-        traces += _take(self._sampled, BATCH_TRACES - len(traces))
-        loads = _take(self._loads, LOADS)
-        self._in_hand = len(traces)
+    def _taken(self) -> list[Ended]:
+        ended = self._lines.take(BATCH_TRACES)
+        if self._lines.broken > self._broken:
+            self._dropped.inc(self._lines.broken - self._broken)
+            self._broken = self._lines.broken
+        return ended
+
+    def _round(self, ended: Sequence[Ended]) -> float:
+        """One POST; returns the seconds to wait before the next. Meanwhile the pipe fills, and then refuses."""
+        began = time.monotonic()
+        requests = sum(one.request is not None for one in ended)
         spans: list[ReadableSpan] = []
         try:
-            for span in self._sender.spans(traces, loads):
-                spans.append(span)
-                if len(spans) % MADE_AT_ONCE == 0:
-                    self._rest()
-            is_sent = self._sender.send(_Paced(spans, self._rest))
-        except Exception:  # top of the thread: a bug in here must cost traces, nothing else
+            spans += self._sender.spans(ended)
+            is_sent = self._sender.send(spans)
+        except Exception:  # a bug in here must cost these traces, and not the next
             logger.exception("traces_failed", extra={"spans": len(spans)})
             is_sent = False
-        if self._is_abandoned:
-            return  # `close` has counted them
-        lost, self._in_hand = self._in_hand, 0
         if is_sent:
             self._exported.inc(len(spans))
             if self._failed_in_a_row:
                 logger.info("traces_exported_again", extra={"failures": self._failed_in_a_row})
             self._failed_in_a_row = 0
-            return
-        self._drop(lost)
+            return max(0.0, began + len(spans) * self._s_per_span - time.monotonic())
+        self._dropped.inc(requests)
         self._failures.inc()
         if not self._failed_in_a_row:
-            logger.warning("traces_not_exported", extra={"requests": lost})
+            logger.warning("traces_not_exported", extra={"requests": requests})
         wait_s = self._waits_s[min(self._failed_in_a_row, len(self._waits_s) - 1)]
         self._failed_in_a_row += 1
-        self._is_closing.wait(wait_s)
-
-    def _rest(self) -> None:
-        """Leave the interpreter to the event loop, unless it has ended and waits for this thread."""
-        if not self._is_closing.is_set():
-            time.sleep(self._rest_s)
-
-    def _drop(self, traces: int) -> None:
-        with self._lock:
-            self._dropped.inc(traces)
+        return wait_s
 
 
-class _Paced(Sequence["ReadableSpan"]):
-    """Spans that rest while they are iterated: the exporter encodes one for each step."""
+def start_export(fd: int, endpoint: str, slots: Slots, *, spans_per_s: int) -> Callable[[int], None]:
+    """`Export.run` from the pipe `fd` to the OTLP/HTTP collector at `endpoint`, the URL of its traces.
 
-    def __init__(self, spans: Sequence["ReadableSpan"], rest: Callable[[], None]) -> None:
-        self._spans = spans
-        self._rest = rest
-
-    def __len__(self) -> int:
-        return len(self._spans)
-
-    @overload
-    def __getitem__(self, index: int) -> "ReadableSpan": ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence["ReadableSpan"]: ...
-    def __getitem__(self, index: int | slice) -> "ReadableSpan | Sequence[ReadableSpan]":
-        return self._spans[index]
-
-    def __iter__(self) -> Iterator["ReadableSpan"]:
-        for span in self._spans:
-            yield span
-            self._rest()
-
-
-def start_export(
-    endpoint: str,
-    attributes: Mapping[str, str],
-    *,
-    queue: int,
-    spans_per_s: int,
-    dropped: Counter,
-    exported: Counter,
-    failures: Counter,
-) -> Export:
-    """The export to the OTLP/HTTP collector at `endpoint`, the URL of its traces. Imports OpenTelemetry.
+    Imports OpenTelemetry (0.2 s, 18 MB).
 
     Raises:
         ConfigError: OpenTelemetry is not installed, or one of its variables has a value that it refuses.
@@ -234,12 +140,12 @@ def start_export(
             hint="install opentelemetry-exporter-otlp-proto-http, or set OTEL_TRACES_EXPORTER=none",
         ) from error
     try:
-        sender = OtlpSender(endpoint, attributes)
-    except (OSError, ValueError, RuntimeError) as error:  # a certificate that is not there, a compression it has not
+        sender = OtlpSender(endpoint)
+    except (OSError, ValueError, RuntimeError) as error:  # what it will not make do without
         raise ConfigError(f"the trace exporter cannot be made: {error}", hint="see the OTEL_… variables") from error
-    return Export(sender, queue=queue, spans_per_s=spans_per_s, dropped=dropped, exported=exported, failures=failures)
+    return Export(TraceLines(fd), sender, slots, spans_per_s=spans_per_s).run
 
 
-def _take(waiting: "collections.deque[_T]", most: int) -> list[_T]:
-    """Up to `most` from the front; only the exporter's thread takes."""
-    return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+def _is_readable(fd: int, timeout_s: float) -> bool:
+    """Whether it is, or becomes so within that time."""
+    return bool(select.select([fd], [], [], timeout_s)[0])

@@ -1,13 +1,14 @@
 """What is remembered of one request until it is known whether its trace is kept: a few numbers, no span.
 
 It makes no span (`traces_spans`) and decides nothing (`tracing`). The invariants: a record is written by the task that
-answers its request and read by the exporter only after `ended`; ids are drawn when somebody first asks for them, so
-the request that nobody asks about draws none. Times are `time.monotonic()` seconds; 0.0 is "did not happen".
+answers its request and leaves the process only after `ended`; ids are drawn when somebody first asks for them, so
+the request that nobody asks about draws none; all of it is plain data, because another process exports it.
+Times are `time.monotonic()` seconds, which all processes of a machine share; 0.0 is "did not happen".
 """
 
 import os
 from contextvars import ContextVar
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -21,6 +22,7 @@ STEPS: Final = 64
 """Steps of one request that are remembered; a request that asks a model more often is still traced to here."""
 
 
+@runtime_checkable
 class BatchTold(Protocol):
     """What comes back with an answer about the batch it was computed in; one object for all members of a batch."""
 
@@ -93,10 +95,10 @@ class RequestTrace(msgspec.Struct, eq=False, weakref=False, gc=False):
     steps: list[Step] | None = None
     kept: Kept = ""
     is_synthetic: bool = False
-    span_id: int = 0
-    """Of the server span; see `ids`."""
-    trace_id: int = 0
-    """The caller's, or a new one; see `ids`."""
+    own_span: int = 0
+    """Id of the server span, once drawn; see `ids`."""
+    own_trace: bytes = b""
+    """16 bytes where there is no caller's, once drawn; see `ids`."""
 
     def step(self, step: Step) -> None:
         """A model has answered, or failed to."""
@@ -107,10 +109,11 @@ class RequestTrace(msgspec.Struct, eq=False, weakref=False, gc=False):
 
     def ids(self) -> tuple[int, int]:
         """Trace id and id of the server span, drawn at the first call and the same ever after."""
-        if not self.span_id:
-            self.span_id = draw_id(8)
-            self.trace_id = draw_id(16) if self.remote is None else self.remote.trace_id
-        return self.trace_id, self.span_id
+        if not self.own_span:
+            self.own_span = draw_id(8)
+            self.own_trace = draw_id(16).to_bytes(16, "big") if self.remote is None else b""
+        trace_id = int.from_bytes(self.own_trace, "big") if self.remote is None else self.remote.trace_id
+        return trace_id, self.own_span
 
 
 current_trace: Final[ContextVar[RequestTrace | None]] = ContextVar("slipway_trace", default=None)

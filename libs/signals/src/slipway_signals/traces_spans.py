@@ -3,45 +3,45 @@
 One kept request becomes a server span with children: `receive`, `decode`, for each answer of a model `queue` and
 `predict`, `encode`, `send`. A batch of several rows becomes one more span, in a trace of its own, that links to the
 `predict` span of every kept member that met in one export, and is linked from each of them: members belong to different
-traces, so none can be its parent. Each API worker tells its part of a batch; `slipway.batch.id` joins the parts.
+traces, so none can be its parent. Parts that were exported apart are joined by `slipway.batch.id`.
 
-Spans are made by a tracer of a real provider, with ids and times that were remembered. Not thread-safe: one thread's.
+Each is a `ReadableSpan`, which is what the SDK's own processors hand to exporters. Not thread-safe: one thread's.
 
 Source: semantic conventions 1.44, HTTP server spans and messaging batches (links).
 """
 
+import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from opentelemetry import context as otel_context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
-    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
     TraceState,
-    set_span_in_context,
 )
 
 from slipway_signals.metrics import METHODS
 from slipway_signals.traces_context import parse_tracestate
-from slipway_signals.traces_export import Load
+from slipway_signals.traces_pipe import PATH_CHARACTERS, Ended, Load, Origin
 from slipway_signals.traces_record import BatchTold, RequestTrace, Step, draw_id
 
 __all__ = ["OtlpSender"]
 
-PATH_CHARACTERS: Final = 256
+_SCOPE: Final = InstrumentationScope("slipway")
+_UNSET: Final = Status()
+ORIGINS: Final = 64
+"""Resources that are remembered: each API worker of each generation is one."""
 METHOD_OTHER: Final = "_OTHER"
 """What the conventions call a method they do not know."""
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
@@ -51,41 +51,40 @@ _BatchKey = tuple[str, str, int, float]
 
 
 class OtlpSender:
-    """Makes spans of one resource and sends them to one OTLP/HTTP collector."""
+    """Makes spans and sends them to one OTLP/HTTP collector at `endpoint`, the URL of its traces."""
 
-    def __init__(self, endpoint: str, attributes: Mapping[str, str]) -> None:
+    def __init__(self, endpoint: str) -> None:
         for name in ("opentelemetry.exporter.otlp", "opentelemetry.exporter"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # one line for each try; `traces_export` says it once
         self._exporter = OTLPSpanExporter(endpoint=endpoint)
-        self._ids = _PrescribedIds()
-        provider = TracerProvider(
-            sampler=ALWAYS_ON,
-            resource=_resource(attributes),
-            id_generator=self._ids,
-            shutdown_on_exit=False,
-        )
-        self._last = _Last()
-        provider.add_span_processor(self._last)
-        self._tracer = provider.get_tracer("slipway")
+        self._resources: dict[Origin, Resource] = {}
+        self._resource = self._resource_of(Origin(""))  # a variable that is refused is refused at the start
 
-    def spans(self, traces: Sequence[RequestTrace], loads: Sequence[Load]) -> Iterator[ReadableSpan]:
-        """The spans of these requests and loads, one at a time; each costs about 15 µs."""
+    def spans(self, ended: Sequence[Ended]) -> Iterator[ReadableSpan]:
+        """The spans of these requests and loads, one at a time; each costs about 5 µs."""
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         batches: dict[_BatchKey, _Batch] = {}
-        for trace in traces:
-            yield from self._request(trace, batches)
+        for one in ended:
+            self._resource = self._resource_of(one.origin)
+            if one.request is not None:
+                yield from self._request(one.request, batches)
+            if one.load is not None:
+                yield self._load(one.load)
         for batch in batches.values():
+            self._resource = batch.resource
             yield self._batch(batch)
-        for load in loads:
-            yield self._load(load)
+
+    def _resource_of(self, origin: Origin) -> Resource:
+        resource = self._resources.get(origin)
+        if resource is None:
+            if len(self._resources) >= ORIGINS:
+                self._resources.clear()
+            resource = self._resources[origin] = _Resource.of(origin)
+        return resource
 
     def send(self, spans: Sequence[ReadableSpan]) -> bool:
         """Encode and post them; blocks up to the exporter's timeout (`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s)."""
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
-
-    def stop(self) -> None:
-        """End a wait between two tries."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # OpenTelemetry
 
     def _request(self, trace: RequestTrace, batches: "dict[_BatchKey, _Batch]") -> Iterator[ReadableSpan]:
         trace_id, span_id = trace.ids()
@@ -130,7 +129,7 @@ class OtlpSender:
             key = (step.model, told.replica, told.number, told.sent_at)
             batch = batches.get(key)
             if batch is None:
-                batch = batches[key] = _Batch(step.model, told, _root())
+                batch = batches[key] = _Batch(step.model, told, self._resource, _root())
             batch.members.append(predict)
             links.append(Link(batch.context))
         start = min(max(told.started_at, left), step.answered)
@@ -165,72 +164,69 @@ class OtlpSender:
         status: Status | None = None,
         links: Sequence[Link] = (),
     ) -> ReadableSpan:
-        """A real span with prescribed ids and times."""
-        self._ids.trace_id, self._ids.span_id = own.trace_id, own.span_id
-        empty = otel_context.Context()
-        within = empty if parent is None else set_span_in_context(NonRecordingSpan(parent), empty)
-        span = self._tracer.start_span(
-            name, within, kind, attributes, links, start_time=self._unix_ns(start), record_exception=False
+        return ReadableSpan(
+            name,
+            own,
+            parent,
+            self._resource,
+            attributes,
+            links=links,
+            kind=kind,
+            status=_UNSET if status is None else status,
+            start_time=self._unix_ns(start),
+            end_time=self._unix_ns(max(start, end)),
+            instrumentation_scope=_SCOPE,
         )
-        if status is not None:
-            span.set_status(status)
-        span.end(self._unix_ns(max(start, end)))
-        return self._last.taken()
 
     def _unix_ns(self, seconds: float) -> int:
         return self._offset_ns + int(seconds * 1e9)
 
 
 class _Batch:
-    """A batch that several kept requests may have been in."""
+    """A batch that several kept requests may have been in; of several processes, the first tells of it."""
 
-    __slots__ = ("context", "members", "model", "told")
+    __slots__ = ("context", "members", "model", "resource", "told")
 
-    def __init__(self, model: str, told: BatchTold, context: SpanContext) -> None:
+    def __init__(self, model: str, told: BatchTold, resource: Resource, context: SpanContext) -> None:
         self.model = model
         self.told = told
+        self.resource = resource
         self.context = context
         self.members: list[SpanContext] = []
 
 
-class _PrescribedIds(IdGenerator):
-    """Gives the provider the ids that were drawn when the request was answered."""
+class _Resource(Resource):
+    """The SDK's, hashed once: its own hash writes JSON, and the encoder asks for it at every span."""
 
-    trace_id = 1
-    span_id = 1
+    @classmethod
+    def of(cls, origin: Origin) -> "_Resource":
+        """Ours, under `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`."""
+        own = {
+            "service.name": origin.service,
+            "service.version": origin.version,
+            "service.instance.id": origin.instance,
+        }
+        told = Resource.create({key: value for key, value in own.items() if value}).merge(
+            OTELResourceDetector().detect()
+        )
+        return cls(told.attributes, told.schema_url)
 
-    def generate_trace_id(self) -> int:
-        return self.trace_id
+    @functools.cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
 
-    def generate_span_id(self) -> int:
-        return self.span_id
+    def __hash__(self) -> int:
+        return self._hash
 
-
-class _Last(SpanProcessor):
-    """Holds the span that ended last."""
-
-    _span: ReadableSpan | None = None
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self._span = span
-
-    def taken(self) -> ReadableSpan:
-        span, self._span = self._span, None
-        if span is None:
-            raise RuntimeError("this is a bug in slipway: a span ended and was not told")
-        return span
-
-
-def _resource(attributes: Mapping[str, str]) -> Resource:
-    """Ours, under `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`."""
-    return Resource.create(dict(attributes)).merge(OTELResourceDetector().detect())
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
 
 
 def _server_attributes(trace: RequestTrace, method: str) -> Attributes:
     about: Attributes = {
         "http.request.method": method,
         "url.scheme": "http",
-        "url.path": trace.path[:PATH_CHARACTERS].encode(errors="replace").decode(),
+        "url.path": trace.path[:PATH_CHARACTERS],
         "http.route": trace.route,
         "http.response.status_code": trace.status,
         "slipway.kept": trace.kept,

@@ -1,18 +1,19 @@
 """Which requests leave a trace, decided when they end: 1 % of all, and every one that failed or was slow.
 
-    tracer = start_tracing(config, os.environ, slots=slots, service="churn")     # in the worker, after it was started
+    resolved = resolve_tracing(config, os.environ)                               # None: traces are off
+    tracer = Tracer(resolved, TraceWriter(pipe_fd, Origin("churn")), slots)      # in the worker
     route = tracer.route("/predict", slow_s=0.1)                                 # once
     trace = route.begin("POST", "/predict", headers, time.monotonic())           # each request
     trace.decoded = time.monotonic()
     …
     is_kept = route.end(trace, 200, time.monotonic())
-    tracer.close()                                                               # at the end: flushes, bounded
 
-It makes no span (`traces_spans`) and sends nothing (`traces_export`): a request costs one small record and, at its
-end, a comparison. The invariants: nothing here waits; what waits for the exporter is bounded, and what is refused or
-lost is counted; without an endpoint there is no tracer and OpenTelemetry is not imported.
+It makes no span (`traces_spans`) and sends nothing (`traces_export`, in a process of its own): a request costs one
+small record and, at its end, a comparison. The invariants: nothing here waits; what cannot be handed over is counted;
+OpenTelemetry is never imported here.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -24,11 +25,11 @@ from slipway_bundle import ConfigError
 from slipway_signals import metrics, metrics_traces
 from slipway_signals.slots import Slots
 from slipway_signals.traces_context import TRACEPARENT, TRACESTATE, parse_context
-from slipway_signals.traces_export import Export, Load, start_export
+from slipway_signals.traces_pipe import Load, TraceWriter
 from slipway_signals.traces_record import RequestTrace, current_trace
 from slipway_signals.traces_slow import SlowThreshold
 
-__all__ = ["RouteTracer", "Tracer", "TracingConfig", "resolve_tracing", "start_tracing"]
+__all__ = ["RouteTracer", "Tracer", "TracingConfig", "resolve_tracing"]
 
 Headers = Mapping[bytes, bytes]
 
@@ -52,12 +53,10 @@ class TracingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Believe `traceparent`. Switch off where anybody may call: a stranger's flag would decide what is kept."""
     slow_ms: Annotated[float, Meta(gt=0)] | None = None
     """Slower answers are kept; None: the objective's threshold, or else the route's own 99th percentile."""
-    spans_per_s: Annotated[int, Meta(ge=1, le=10_000)] = 500
-    """Spans that one worker encodes in a second; each takes the interpreter for about 50 µs."""
-    queue: Annotated[int, Meta(ge=1, le=65_536)] = 1_024
-    """Requests that wait for the exporter, twice: failed or slow ones, and sampled ones. More are dropped, counted."""
+    spans_per_s: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    """Spans that the exporter makes in a second; each takes about 20 µs of a core."""
     flush_s: Annotated[float, Meta(ge=0, le=60)] = 2.0
-    """How long a worker that stops may take to send what it has."""
+    """How long the exporter may take, when the server stops, to send what waits."""
 
 
 class RouteTracer:
@@ -91,7 +90,7 @@ class RouteTracer:
         return trace
 
     def end(self, trace: RequestTrace, status: int, ended: float) -> bool:
-        """A request was answered. HOT.
+        """A request was answered. HOT. What is kept is not to be written to any more.
 
         Args:
             trace: what `begin` gave.
@@ -111,14 +110,21 @@ class RouteTracer:
 
 
 class Tracer:
-    """The traces of one process. Made by `start_tracing`, after the process was started."""
+    """The traces of one process.
 
-    def __init__(self, config: TracingConfig, export: Export, slots: Slots) -> None:
+    Args:
+        config: as `resolve_tracing` gives it.
+        writer: to the process that exports.
+        slots: of this process.
+    """
+
+    def __init__(self, config: TracingConfig, writer: TraceWriter, slots: Slots) -> None:
         self._config = config
-        self._export = export
+        self._writer = writer
         self._kept = {
             reason: slots.counter(metrics_traces.TRACES_KEPT, reason) for reason in ("sampled", "error", "slow")
         }
+        self._dropped = slots.counter(metrics.TELEMETRY_DROPPED, metrics_traces.DROPPED_TRACES, "api")
         self.draw: Final = random.Random().random  # noqa: S311 - seeded by the system; a service's `random.seed` is not ours
 
     def route(self, template: str, *, slow_s: float | None = None) -> RouteTracer:
@@ -129,22 +135,21 @@ class Tracer:
             slow_s: threshold of the route's latency objective in seconds; `math.inf` for streams, which last as long
                 as their clients read; None to follow the 99th percentile. `slow_ms` of the configuration goes first.
         """
-        if self._config.slow_ms is not None and slow_s is None:
+        if self._config.slow_ms is not None and slow_s != math.inf:
             slow_s = self._config.slow_ms / 1_000
         return RouteTracer(self, template, self._config, SlowThreshold(slow_s))
 
     def keep(self, trace: RequestTrace) -> bool:
-        """Hand an ended request to the exporter; False when there is no room, which is counted."""
+        """Hand over an ended request; False, and counted, when there is no room."""
         self._kept[trace.kept or "sampled"].inc()
-        return self._export.offer(trace)
+        if self._writer.write(trace):
+            return True
+        self._dropped.inc()
+        return False
 
     def loaded(self, model: str, started: float, ended: float, *, digest: str = "", device: str = "") -> None:
         """A model was loaded: a trace of its own, always kept."""
-        self._export.offer_load(Load(model, started, ended, digest, device))
-
-    def close(self) -> None:
-        """Send what waits, for up to `flush_s` seconds; the rest is counted as dropped. Blocks. Idempotent."""
-        self._export.close(self._config.flush_s)
+        self._writer.write_load(Load(model, started, ended, digest, device))
 
 
 def resolve_tracing(config: TracingConfig, environment: Mapping[str, str]) -> TracingConfig | None:
@@ -180,49 +185,6 @@ def resolve_tracing(config: TracingConfig, environment: Mapping[str, str]) -> Tr
         raise ConfigError(f"{name} is {protocol!r}, expected http/protobuf", hint="collectors take it at port 4318")
     ratio = _ratio_of(environment, config.ratio)
     return msgspec.structs.replace(config, endpoint=endpoint, ratio=ratio)
-
-
-def start_tracing(
-    config: TracingConfig,
-    environment: Mapping[str, str],
-    *,
-    slots: Slots,
-    service: str,
-    version: str = "",
-    attributes: Mapping[str, str] | None = None,
-) -> Tracer | None:
-    """The tracer of this process, or None when traces are off. Imports OpenTelemetry (0.2 s, 18 MB), starts a thread.
-
-    Call it in the process that serves, after it was started: a provider does not survive a fork (otel-python#3307).
-
-    Args:
-        config: `[runtime.tracing]`.
-        environment: of the process.
-        slots: of the process.
-        service: `service.name`, unless the environment names another.
-        version: `service.version`.
-        attributes: more of the resource, such as `service.instance.id`; the environment's go before them.
-
-    Raises:
-        ConfigError: a variable cannot be followed, or OpenTelemetry is not installed.
-    """
-    resolved = resolve_tracing(config, environment)
-    if resolved is None:
-        return None
-    own = {"service.name": service, "service.version": version, **(attributes or {})}
-    dropped = slots.counter(metrics.TELEMETRY_DROPPED, metrics_traces.DROPPED_TRACES)
-    exported = slots.counter(metrics_traces.TRACES_EXPORTED)
-    failures = slots.counter(metrics_traces.TRACES_EXPORT_FAILURES)
-    export = start_export(
-        resolved.endpoint,
-        {key: value for key, value in own.items() if value},
-        queue=resolved.queue,
-        spans_per_s=resolved.spans_per_s,
-        dropped=dropped,
-        exported=exported,
-        failures=failures,
-    )
-    return Tracer(resolved, export, slots)
 
 
 def _ratio_of(environment: Mapping[str, str], ratio: float) -> float:
