@@ -63,6 +63,7 @@ def test_a_pickle_is_refused_whatever_it_is_called_and_wrapped_in(folder: Path, 
 @pytest.mark.parametrize(
     "data",
     [b"", b"N.", b"text\n", zipped("schema.json"), gzip.compress(b"data"), b"PK\x03\x04 broken", b"\x80", b"\x93NUMPY"],
+    ids=["nothing", "no stack", "text", "a zip of something else", "gzip", "no zip", "a start", "an array"],
 )
 def test_what_is_no_pickle_is_not_called_one(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.bin"

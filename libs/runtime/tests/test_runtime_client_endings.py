@@ -112,6 +112,7 @@ def test_a_result_that_nobody_waits_for_is_released_too() -> None:
     at_station(main)
 
 
+@pytest.mark.alone
 def test_a_silent_dispatcher_holds_nobody_beyond_the_deadline() -> None:
     async def main(s: Station) -> None:
         lane = s.lane()

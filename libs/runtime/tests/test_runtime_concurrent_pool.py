@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from slipway_runtime import Answer, DeadlineExceeded, Limits, ModelFailed, Refus
 from slipway_runtime.concurrent_pool import ConcurrentPool
 
 POISON = b"poison"
+asking: ContextVar[object] = ContextVar("asking", default=None)
 LATE = 0.001
 """How much later than its deadline a ticket may hear of it: turns of the virtual loop."""
 
@@ -33,9 +35,13 @@ class FarModel:
         self.cost = cost
         self.is_down = False
         self.calls: list[tuple[float, bytes, list[bytes], float]] = []
+        self.callers: list[list[object]] = []
 
-    def __call__(self, key: bytes, payloads: Sequence[bytes], rows: int, left_s: float) -> object:
+    def __call__(
+        self, key: bytes, payloads: Sequence[bytes], rows: int, left_s: float, callers: Sequence[object]
+    ) -> object:
         self.calls.append((self.loop.time(), key, list(payloads), left_s))
+        self.callers.append(list(callers))
         self.loop.spend(self.cost(rows))
         if self.is_down:
             raise Down("no route")
@@ -61,6 +67,7 @@ class Bench:
             concurrency=concurrency,
             limits=limits,
             unblamed=(Down,),
+            caller=asking.get,
             clock=loop.time,
             observer=self.observer,
             make_background=lambda loop, name: VirtualBackground(self.loop),
@@ -360,7 +367,7 @@ def test_real_threads_wait_side_by_side() -> None:
     """Each call waits for two others: with fewer threads nobody would be answered."""
     together = threading.Barrier(3)
 
-    def compute(key: bytes, payloads: Sequence[bytes], rows: int, left_s: float) -> object:
+    def compute(key: bytes, payloads: Sequence[bytes], rows: int, left_s: float, callers: Sequence[object]) -> object:
         together.wait(left_s)
         return list(payloads)
 

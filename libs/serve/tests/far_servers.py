@@ -69,6 +69,8 @@ class Foreign:
         self.datatype = "FP32"
         self.shapes: list[list[int]] = []
         """Of the inputs of the last call."""
+        self.asked: list[dict[str, str]] = []
+        """Headers, or metadata, of each call."""
         self.rows_lost = 0
         self.is_overloaded = False
         self.is_slow = False
@@ -115,6 +117,7 @@ class Foreign:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                far.asked.append({name.lower(): value for name, value in self.headers.items()})
                 length = int(self.headers["inference-header-content-length"])
                 columns, tail = {}, body[length:]
                 if far.is_overloaded:
@@ -163,6 +166,7 @@ class _Servicer(GRPCInferenceServiceServicer):
         return pb.ModelMetadataResponse(**self._far.metadata)
 
     def ModelInfer(self, request: Any, context: Any) -> pb.ModelInferResponse:  # noqa: N802  # the service's own name
+        self._far.asked.append({str(name): str(value) for name, value in context.invocation_metadata()})
         if self._far.is_overloaded:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "come back later")
         self._far.shapes = [list(given.shape) for given in request.inputs]

@@ -24,6 +24,8 @@ from slipway_serve.far_end import RemoteFailed, RemoteMismatch, RemoteUnavailabl
 from slipway_serve.remote import RemoteModel, connect
 from slipway_serve.service import Model
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 SCHEMES = ("grpc", "http")
 QUICK_S = 5.0
 

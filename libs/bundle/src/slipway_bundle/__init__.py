@@ -10,6 +10,7 @@ from slipway_bundle.golden import Golden, Mismatch, Tolerance
 from slipway_bundle.manifest import Lineage, Manifest
 from slipway_bundle.policy import Policy, load_policy
 from slipway_bundle.progress import QUIET, Progress
+from slipway_bundle.redaction import Redact
 from slipway_bundle.replay import replay
 from slipway_bundle.requirements import Difference, check_environment
 from slipway_bundle.rows import RowCodec, RowError
@@ -54,6 +55,7 @@ __all__ = [
     "ModelSchema",
     "Policy",
     "Progress",
+    "Redact",
     "RowCodec",
     "RowError",
     "SchemaError",

@@ -139,25 +139,37 @@ class RowCodec(Generic[Row]):
         Raises:
             OutputError: A field is missing, or has a shape or kind that no row can have.
         """
-        count: int | None = None
-        values: list[list[Any]] = []
-        errors: dict[int, RowError] = {}
+        columns: list[NDArray[Any]] = []
         sizes: tuple[int, ...] = ()
-        for column, convert in zip(self._columns, self._converters, strict=True):
-            array = hand_out(column, arrays, count=count)
-            count = len(array)
+        for column in self._columns:
+            array = hand_out(column, arrays, count=len(columns[0]) if columns else None)
+            columns.append(array)
             if column.is_keyed:
                 sizes += chosen(column.spec, array.shape[1:])
+        if sizes and (wrong := self._sizes.disagreement(sizes)):
+            raise OutputError(f"the model's answer is not one row's: {wrong}")
+        return self._rows_of(columns)
+
+    def given_rows(self, arrays: Arrays) -> list[Row | RowError]:
+        """The rows in the tensors of a request, which `pack_arrays_keyed` has taken; arrays are as they came, unpadded.
+
+        A row that the Struct's own `__post_init__` refuses is a RowError in its place.
+        """
+        columns = [column.shaped(arrays[column.spec.name]) for column in self._columns]
+        return self._rows_of([column for column in columns if column is not None])
+
+    def _rows_of(self, columns: Sequence[NDArray[Any]]) -> list[Row | RowError]:
+        values: list[list[Any]] = []
+        errors: dict[int, RowError] = {}
+        for column, convert, array in zip(self._columns, self._converters, columns, strict=True):
             taken, faults = convert(column, array)
             values.append(taken)
             for row, fault in faults.items():
                 errors.setdefault(row, fault_error(column.spec, fault, " in the model's answer"))
-        if sizes and (wrong := self._sizes.disagreement(sizes)):
-            raise OutputError(f"the model's answer is not one row's: {wrong}")
         try:
             rows = self._build(*values)
         except (TypeError, ValueError):
-            rows = [self._build_one(row, values) for row in range(count or 0)]
+            rows = [self._build_one(row, values) for row in range(len(columns[0]) if columns else 0)]
         for row, error in errors.items():
             rows[row] = error
         return rows

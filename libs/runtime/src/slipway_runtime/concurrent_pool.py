@@ -30,17 +30,24 @@ from slipway_runtime.queue import QueueStatistics
 from slipway_runtime.request import Answer, Limits, Ticket
 from slipway_runtime.tally import DrainReport, PoolStatistics, Tally
 
-__all__ = ["ConcurrentCompute", "ConcurrentPool"]
+__all__ = ["CalledTicket", "ConcurrentCompute", "ConcurrentPool"]
 
-ConcurrentCompute: TypeAlias = Callable[[bytes, Sequence[bytes], int, float], object]
-"""A key, payloads of a batch, the rows in all of them, and the seconds until nobody waits for them any more → one
-result whose leading axis is those rows. Called in several threads at once."""
+ConcurrentCompute: TypeAlias = Callable[[bytes, Sequence[bytes], int, float, Sequence[object]], object]
+"""A key, payloads of a batch, the rows in all of them, the seconds until nobody waits for them any more, and who asked
+→ one result whose leading axis is those rows. Called in several threads at once."""
 MakeBackground: TypeAlias = Callable[[asyncio.AbstractEventLoop, str], Background]
 
 _POOL: Final = "remote"
 """The core's name of the only pool it has here."""
 _WARM_S: Final = 30.0
 """Seconds that one call of a warm-up may take."""
+
+
+class CalledTicket(Ticket):
+    """A ticket that knows who asked."""
+
+    caller: object = None
+    """What the pool's `caller` said when it was admitted."""
 
 
 class ConcurrentPool:
@@ -52,6 +59,8 @@ class ConcurrentPool:
         concurrency: Threads, at least 1.
         limits: Bounds of the pool; nothing runs on the event loop, whatever `inline_s` says.
         unblamed: Errors of compute that say nothing about the rows.
+        caller: Asked for each ticket, where it is admitted; compute is told of those in its batch, in their order, and
+            again of all of them when the batch is tried in parts.
         clock: Monotonic seconds, the clock of all deadlines.
         observer: Told of every event, or None.
         make_background: Makes what runs one batch at a time; by default a daemon thread.
@@ -65,6 +74,7 @@ class ConcurrentPool:
         concurrency: int = 4,
         limits: Limits | None = None,
         unblamed: tuple[type[Exception], ...] = (),
+        caller: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer | None = None,
         make_background: MakeBackground = ComputeThread,
@@ -74,6 +84,7 @@ class ConcurrentPool:
         self._concurrency = concurrency
         self._compute = compute
         self._unblamed = unblamed
+        self._caller = caller
         self._clock = clock
         self._make_background = make_background
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +126,7 @@ class ConcurrentPool:
         if self._is_draining:
             raise self._refuse("draining", 0.0)
         loop = self._loop or self._bind()
-        ticket = Ticket(payload, rows, deadline, now)
+        ticket = CalledTicket(payload, rows, deadline, now, caller=self._caller())
         refusal = self._core.offer(_POOL, self.name, key, ticket, now)
         if refusal is not None:
             raise self._refuse(refusal.reason, refusal.retry_after_s)
@@ -170,19 +181,20 @@ class ConcurrentPool:
             return
         flight = Flight(wanted, sum(ticket.rows for ticket in wanted), batch.reason, now)
         self._flights[batch.number] = flight
-        compute = self._bounded(batch.key, max(ticket.deadline for ticket in wanted))
+        callers = [ticket.caller for ticket in wanted if isinstance(ticket, CalledTicket)]
+        compute = self._bounded(batch.key, max(ticket.deadline for ticket in wanted), callers)
         job = partial(flight.run, compute, self._clock, self.limits.isolation_calls)
         self._backgrounds[batch.replica].start(job, partial(self._come_back, batch))
         first = min(ticket.deadline for ticket in wanted)
         if first < self._alarm.at:
             self._alarm.set(cast("asyncio.AbstractEventLoop", self._loop), first, now)
 
-    def _bounded(self, key: bytes, deadline: float) -> Compute:
+    def _bounded(self, key: bytes, deadline: float, callers: Sequence[object]) -> Compute:
         """The compute of one batch; an error that is not the rows' fault passes through `isolate`."""
 
         def compute(payloads: Sequence[bytes], rows: int) -> object:
             try:
-                return self._compute(key, payloads, rows, max(0.0, deadline - self._clock()))
+                return self._compute(key, payloads, rows, max(0.0, deadline - self._clock()), callers)
             except self._unblamed as error:
                 raise _Unblamed from error
 
@@ -279,7 +291,7 @@ class ConcurrentPool:
         done: asyncio.Future[None] = loop.create_future()
 
         def compute(payloads: Sequence[bytes], total: int) -> object:
-            return self._compute(key, payloads, total, timeout_s)
+            return self._compute(key, payloads, total, timeout_s, ())
 
         job = partial(warm_up.run, compute, self._clock, budget_s)
         self._backgrounds[0].start(job, lambda: None if done.done() else done.set_result(None))

@@ -64,6 +64,9 @@ class EngineObserver(LaneObserver, Protocol):
     def model_loaded(self, model: str, digest: str, seconds: float) -> None:
         """A model's weights are in memory."""
 
+    def model_ready(self, model: str, *, is_ready: bool) -> None:
+        """Loading begins: until it is over the model cannot answer here."""
+
 
 class Engine:
     """One service in one process.
@@ -120,6 +123,7 @@ class Engine:
             self.examples[name] = example_builtins(self.view, model)
         for name, stream in self.service.streams.items():
             started = time.monotonic()
+            self._observer.model_ready(name, is_ready=False)
             runtime = self.config.models.get(name, ModelRuntime())
             self._streams[name] = stream_here(stream, self.view.models[name], runtime, self._observer)
             await self._streams[name].prove(example_row(self.view, stream), PROOF_TIMEOUT_S)
@@ -209,6 +213,7 @@ class Engine:
             return lane_remote(model, self.view.models[model.name], runtime, self._observer)
         if pool is not None and self._client is not None:
             return lane_in_pool(model, self.view.models[model.name], runtime, self._observer, self._client, pool)
+        self._observer.model_ready(model.name, is_ready=False)
         return lane_here(model, self.view, runtime, self._observer)
 
     def _check_declared(self) -> None:

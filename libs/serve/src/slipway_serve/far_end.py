@@ -87,8 +87,12 @@ class FarEnd(Protocol):
     def describe(self, timeout_s: float) -> FarModel:
         """The metadata of the address's model."""
 
-    def infer(self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float) -> list[Given]:
+    def infer(
+        self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float, headers: Mapping[str, str]
+    ) -> list[Given]:
         """One call: the outputs as they were answered; their paths begin with `$.outputs`.
+
+        `headers` travel with it, over gRPC as metadata; names in lower case.
 
         Raises:
             Problem: 400; the answer's data are not where they should be.

@@ -5,6 +5,7 @@ invariant: a request is decoded into its type before user code sees it, and user
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -49,6 +50,7 @@ def service_routes(engine: "Engine", server: ServerState, prefix: str) -> list[R
             server,
             engine.config.deadline_s(declared.slo),
             accepts=handler.accepts,
+            slow_s=math.inf if isinstance(handler, StreamHandler) else None,  # its client sets the pace
         )
         for declared in engine.service.declared
     ]

@@ -8,6 +8,7 @@ Errors carry an `error` member (protocol.py).
 
 import importlib.metadata
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -145,10 +146,12 @@ class Infer:
         content = _encode(
             InferResponse(model_name=model.name, model_version=model.version, outputs=outputs, id=request.id)
         )
-        if not data:
-            return Reply(content)
-        length = (HEADER_LENGTH, b"%d" % len(content))
-        return Reply(b"".join([content, *data]), (OCTETS, length))
+        reply = Reply(content)
+        if data:
+            reply = Reply(b"".join([content, *data]), (OCTETS, (HEADER_LENGTH, b"%d" % len(content))))
+        if asked.trace is not None:
+            asked.trace.encoded = time.monotonic()
+        return reply
 
 
 def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Route]:

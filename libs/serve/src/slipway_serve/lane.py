@@ -234,10 +234,17 @@ class Lane:
                     {name: array[start:stop] for name, array in arrays.items()}
                 )
                 parts.append((payload, stop - start, key))
-        answers = await self._answers(parts, deadline)
-        for answer in answers:
-            for index in range(answer.start, answer.stop):
-                outputs_of(answer).row(index)
+        try:
+            answers = await self._answers(parts, deadline)
+            results = [
+                outputs_of(answer).row(index) for answer in answers for index in range(answer.start, answer.stop)
+            ]
+        except Exception as error:
+            if self.watch is not None:
+                self.watch.failed_columns(self.inputs, arrays, rows, error)
+            raise
+        if self.watch is not None:
+            self.watch.kept_columns(self.inputs, arrays, results)
         return {
             spec.name: np.concatenate([outputs_of(a).arrays[spec.name][a.start : a.stop] for a in answers])
             for spec in self.outputs.specs

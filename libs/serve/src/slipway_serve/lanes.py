@@ -5,7 +5,7 @@ are the same; and a process that has no weights of a model never imports the lib
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from slipway_serve.config import ModelRuntime
 from slipway_serve.lane import Lane, LaneObserver, LanePool, Outputs, outputs_from
 from slipway_serve.service import Model, StreamModel
 from slipway_serve.streams import StreamLane
+from slipway_signals.traces_record import RequestTrace, current_trace, headers_out
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,10 @@ def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRunti
     far = connect(runtime.remote or "", model, inputs, outputs)
     computation = Computation(model, loaded, threads=THREADS_HERE, weights=far, is_whole=far.is_whole_step)
 
-    def compute(key: bytes, payloads: Sequence[Payload], rows: int, seconds: float) -> Outputs:
-        with far.with_deadline(seconds):
+    def compute(
+        key: bytes, payloads: Sequence[Payload], rows: int, seconds: float, callers: Sequence[object]
+    ) -> Outputs:
+        with far.with_deadline(seconds, trace_headers(callers)):
             return Outputs(computation.compute(key, payloads, rows), outputs)
 
     pool = ConcurrentPool(
@@ -78,9 +81,28 @@ def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRunti
         concurrency=runtime.calls,
         limits=limits_of(runtime),
         unblamed=(RemoteUnavailable,),
+        caller=_asking,
         observer=observer,
     )
     return Lane(model.name, inputs, outputs, pool, observer, place="remote", close=far.close)
+
+
+def trace_headers(callers: Sequence[object]) -> Mapping[str, str]:
+    """The trace that one call for many belongs to: that of the first caller whose trace is sampled, or of the first.
+
+    A call has one parent, and what nobody sampled would lead nowhere.
+    """
+    traces = [caller for caller in callers if isinstance(caller, RequestTrace)]
+    sampled = next((trace for trace in traces if trace.is_sampled), None)
+    return headers_out(sampled or next(iter(traces), None))
+
+
+def _asking() -> RequestTrace | None:
+    """The request of this task. Its ids are drawn here, on the event loop: the thread that calls must not write."""
+    trace = current_trace.get()
+    if trace is not None:
+        trace.ids()
+    return trace
 
 
 def stream_here(

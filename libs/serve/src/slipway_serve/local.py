@@ -37,6 +37,9 @@ class Unobserved(SilentObserver):
     def model_loaded(self, model: str, digest: str, seconds: float) -> None:
         """Keep nothing."""
 
+    def model_ready(self, model: str, *, is_ready: bool) -> None:
+        """Keep nothing."""
+
 
 class Local:
     """A running service; made by `local`."""

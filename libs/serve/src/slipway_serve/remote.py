@@ -10,7 +10,7 @@ share connections.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from slipway_serve.problems import Problem
 from slipway_serve.protocol import SERVER_NAME
 from slipway_serve.tensors import TensorReader, shown
 
+NO_HEADERS: Final[Mapping[str, str]] = {}
 TIMEOUT_S: Final = 30.0
 """Of a call outside `with_deadline`."""
 CONNECT_S: Final = 10.0
@@ -76,7 +77,8 @@ class RemoteModel:
         sent = self._sent(batch)
         rows = len(sent[0].array) if sent else 0
         try:
-            given = self._far.infer(sent, self.outputs, timeout_s)
+            headers: Mapping[str, str] = getattr(self._own, "headers", NO_HEADERS)
+            given = self._far.infer(sent, self.outputs, timeout_s, headers)
             arrays, answered = TensorReader(self._outputs, max(rows, 1), OUTPUTS).read(given)
         except Problem as problem:
             raise RemoteFailed(f"{self.address.url} answered something else: {problem.detail}") from problem
@@ -85,14 +87,17 @@ class RemoteModel:
         return arrays
 
     @contextmanager
-    def with_deadline(self, seconds: float) -> Iterator[None]:
-        """Bound the calls that this thread makes inside the block: all of them together may take `seconds`."""
+    def with_deadline(self, seconds: float, headers: Mapping[str, str] = NO_HEADERS) -> Iterator[None]:
+        """Bound the calls that this thread makes inside the block: all of them together may take `seconds`.
+
+        `headers` say on whose behalf they are made: the trace that they belong to.
+        """
         before: float | None = getattr(self._own, "deadline", None)
-        self._own.deadline = time.monotonic() + seconds
+        self._own.deadline, self._own.headers = time.monotonic() + seconds, headers
         try:
             yield
         finally:
-            self._own.deadline = before
+            self._own.deadline, self._own.headers = before, NO_HEADERS
 
     def close(self) -> None:
         """Close the connections; calls that run fail."""

@@ -5,7 +5,7 @@ an answer is never larger than the bound. Sources: KServe `inference_rest.md`; T
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 import httpx
@@ -69,7 +69,9 @@ class RestEnd:
         content, _ = self._ask("GET", self._model, timeout_s)
         return self._decoded(content, FarModel)
 
-    def infer(self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float) -> list[Given]:
+    def infer(
+        self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float, headers: Mapping[str, str]
+    ) -> list[Given]:
         """One call: the outputs as they were answered."""
         members: list[dict[str, object]] = []
         data: list[bytes] = []
@@ -85,9 +87,9 @@ class RestEnd:
             "parameters": {"timeout": max(1, int(timeout_s * 1_000_000))},
         }
         head = msgspec.json.encode(request)
-        headers = {HEADER_LENGTH.decode(): str(len(head)), "content-type": "application/octet-stream"}
+        own = {HEADER_LENGTH.decode(): str(len(head)), "content-type": "application/octet-stream"}
         body = b"".join((head, *data))
-        content, length = self._ask("POST", f"{self._model}/infer", timeout_s, body, headers)
+        content, length = self._ask("POST", f"{self._model}/infer", timeout_s, body, {**headers, **own})
         answer = self._decoded(content[:length], _Answer)
         return list(given_tensors(answer.outputs, memoryview(content)[length:], OUTPUTS))
 

@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from slipway_serve.config import LimitsConfig
+from slipway_serve.following import ATTEMPT_HEADER, ENVOY_HEADER, Following, is_repeated
 from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
 from slipway_serve.stream_reply import ClientStalledError, StreamReply
 from slipway_serve.watching import Naming
 from slipway_signals.logs import RequestLog
+from slipway_signals.traces_context import join_repeated
 from slipway_signals.traces_record import RequestTrace
 from slipway_signals.tracing import Tracer
 
@@ -29,9 +31,6 @@ Send = Callable[[Any], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 TIMEOUT_HEADER: Final = b"x-slipway-timeout-ms"
-ATTEMPT_HEADER: Final = b"x-slipway-attempt"
-ENVOY_HEADER: Final = b"x-envoy-attempt-count"
-"""Which try a request is, as our own `Upstream` says it and as Envoy does; the first has no header, or 1."""
 JSON: Final = (b"content-type", b"application/json")
 CLOSE: Final = (b"connection", b"close")
 NO_PARAMS: Final[Mapping[str, str]] = {}
@@ -115,9 +114,10 @@ class ServerState:
         tracer: remembers those that failed, were slow, or were drawn; None: traces are off.
         log: writes a line about some of them; None: nobody reads it.
         naming: how requests are told apart, if somebody wants to know; None: nobody does.
+        slow_s: above how many seconds an answer of a route breaks its latency objective; None: it has none.
     """
 
-    __slots__ = ("is_draining", "limits", "log", "metrics", "naming", "tracer")
+    __slots__ = ("is_draining", "limits", "log", "metrics", "naming", "slow_s", "tracer")
 
     def __init__(
         self,
@@ -127,12 +127,14 @@ class ServerState:
         *,
         tracer: Tracer | None = None,
         log: RequestLog | None = None,
+        slow_s: Callable[[str], float | None] = lambda _: None,
     ) -> None:
         self.limits = limits
         self.metrics = metrics
         self.naming = naming
         self.tracer = tracer
         self.log = log
+        self.slow_s = slow_s
         self.is_draining = False
         """True from SIGTERM on: answers carry `Connection: close`, `/readyz` says 503."""
 
@@ -156,6 +158,7 @@ class Route:
         accepts: media types of the body, without parameters; empty = any. `b""` stands for a request that names none,
             `image/*` for every image.
         problem_bytes: how an error is written; the inference protocol adds a member.
+        slow_s: when an answer is slow, for traces, where no objective says it; None: learned.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class Route:
         method: Literal["GET", "POST"] = "POST",
         accepts: tuple[bytes, ...] = (b"application/json",),
         problem_bytes: ProblemBytes = body_of,
+        slow_s: float | None = None,
     ) -> None:
         self.template = template
         self._handler = handler
@@ -175,13 +179,14 @@ class Route:
         self._methods = ("POST",) if method == "POST" else ("GET", "HEAD")
         self._accepts = frozenset(accepts) if method == "POST" else frozenset()
         self._limits: LimitsConfig = server.limits
-        self._measure = server.metrics.request
         self._count = server.metrics.active.add
         self._count_repeated = server.metrics.repeated.inc
         self._problem_bytes = problem_bytes
+        following = Following(template, server, slow_s)
+        self._is_followed = following.is_needed
+        self._begin = following.begin
+        self._end = following.end
         self._naming = server.naming
-        self._tracer = None if server.tracer is None else server.tracer.route(template)
-        self._log = None if server.log is None else server.log.completed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; returns when the answer is with the transport."""
@@ -195,12 +200,12 @@ class Route:
         try:
             self._check_method(scope["method"])
             headers: Headers = dict(scope["headers"])
-            if (ATTEMPT_HEADER in headers or ENVOY_HEADER in headers) and _is_repeated(headers):
+            if (ATTEMPT_HEADER in headers or ENVOY_HEADER in headers) and is_repeated(headers):
                 self._count_repeated()
-            if self._naming is not None:
-                self._naming.begin(headers, started)
-            if self._tracer is not None:
-                trace = self._tracer.begin(scope["method"], scope["path"], headers, started)
+            if self._is_followed:
+                if len(headers) < len(scope["headers"]):
+                    join_repeated(headers, scope["headers"])
+                trace = self._begin(scope["method"], scope["path"], headers, started)
             body = await self._body(receive, headers)
             if trace is not None:
                 trace.received = time.monotonic()
@@ -228,23 +233,7 @@ class Route:
             if connection is not None:
                 connection.task = None
             self._count(-1)
-            self._finish(scope["method"], status, started, trace)
-
-    def _finish(self, method: str, status: int, started: float, trace: RequestTrace | None) -> None:
-        """Tell metrics, traces and the log."""
-        ended = time.monotonic()
-        seconds = ended - started
-        is_synthetic = self._naming is not None and self._naming.is_synthetic()
-        if is_synthetic:
-            self._server.metrics.synthetic.inc()
-        else:
-            self._measure(self.template, method, status, seconds)
-        if trace is not None and self._tracer is not None:
-            trace.is_synthetic = is_synthetic
-            if self._tracer.end(trace, status, ended) and not is_synthetic:
-                self._server.metrics.exemplify(self.template, method, status, seconds, *trace.ids())
-        if self._log is not None:
-            self._log(self.template, method, status, seconds, trace)
+            self._end(scope["method"], status, started, trace)
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         limit = self._limits.body_bytes
@@ -324,12 +313,6 @@ def problem_headers(problem: Problem) -> tuple[tuple[bytes, bytes], ...]:
     if problem.status in {408, 413}:
         headers.append(CLOSE)
     return tuple(headers)
-
-
-def _is_repeated(headers: Headers) -> bool:
-    """Whether one of the headers says that this is not the first try."""
-    said = headers.get(ATTEMPT_HEADER) or headers.get(ENVOY_HEADER, b"")
-    return len(said) < 10 and said.isdigit() and int(said) > 1
 
 
 def _is_left(connection: Any) -> bool:  # our own HTTP protocol (connections.py), which imports this module

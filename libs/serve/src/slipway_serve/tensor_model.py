@@ -18,6 +18,7 @@ from slipway_serve.protocol import EXTENSIONS, OutputParameters, RequestOutput
 from slipway_serve.service import Model
 from slipway_serve.tensor_data import refusal
 from slipway_serve.tensors import Given, TensorReader, Wanted, shown
+from slipway_signals.traces_record import current_trace
 
 
 class TensorModel:
@@ -52,10 +53,16 @@ class TensorModel:
         """
         given = list(itertools.islice(tensors, len(self._ranks) + 1))
         arrays, rows = self._reader.read(given)
+        trace = current_trace.get()
+        if trace is not None:
+            trace.decoded = time.monotonic()
         try:
-            return await self._lane.batch(arrays, rows, deadline)
+            answer = await self._lane.batch(arrays, rows, deadline)
         except RowError as error:
             raise self._located(error, given) from error
+        if trace is not None:
+            trace.encoding = time.monotonic()
+        return answer
 
     def wanted(self, outputs: Sequence[RequestOutput] | None, *, is_binary: bool) -> list[Wanted]:
         """The outputs to answer, in their order.

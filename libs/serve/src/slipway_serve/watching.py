@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from slipway_bundle import BundleView, ConfigError
+from slipway_bundle import Arrays, BundleView, RowCodec, RowError
 from slipway_runtime import Answer
 from slipway_serve.config import RuntimeConfig, ServerConfig
 from slipway_serve.declarations import Model
 from slipway_serve.problems import problem_of
 from slipway_signals.capture.config import CaptureConfig
+from slipway_signals.capture.sampling import row_id
 from slipway_signals.slots import Slots
+from slipway_signals.traces_record import current_trace
 
 if TYPE_CHECKING:
     from slipway_serve.lane import Lane, Outputs, Payload
@@ -40,12 +42,12 @@ class RequestFacts(Struct, gc=False):
     started: float
     """On `time.monotonic()`."""
     rows: int = 0
-    """Captured so far."""
+    """Numbered so far."""
 
-    def next_id(self) -> str:
-        """The id of its next row: its own for the first, `ID/1` for the second."""
-        number, self.rows = self.rows, self.rows + 1
-        return f"{self.request_id}/{number}" if number else self.request_id
+    def next_rows(self, count: int) -> range:
+        """The numbers of its next rows, from 0; `row_id` makes names of them."""
+        first, self.rows = self.rows, self.rows + count
+        return range(first, self.rows)
 
 
 logger = logging.getLogger(__name__)
@@ -75,25 +77,39 @@ class Naming:
         self._prefix = uuid.uuid4().hex[:20]
         self._count = itertools.count()
 
-    def _made(self) -> str:
-        """An id that no other process has: a random number of this one, and a count. `uuid4` takes 2 us more."""
-        return f"{self._prefix}{next(self._count):012x}"
-
-    def begin(self, headers: Mapping[bytes, bytes], started: float) -> None:
-        """A request came. HOT where it is switched on."""
+    def begin(self, headers: Mapping[bytes, bytes], started: float, number: int = 0) -> None:
+        """A request came: the `number`-th, from 0, of those in one call. HOT where it is switched on."""
         is_synthetic = self._trusts_synthetic and SYNTHETIC_HEADER in headers
         if not (self._wants_ids or is_synthetic):
             return
-        sent = headers.get(ID_HEADER, b"")
+        name = self._name(headers)
         subject = None if self._subject_header is None else headers.get(self._subject_header)
         current_request.set(
             RequestFacts(
-                sent.decode("ascii") if sent and PLAIN.fullmatch(sent) else self._made(),
+                f"{name}.{number}" if number else name,
                 None if subject is None else subject.decode("latin-1"),
                 is_synthetic,
                 started,
             )
         )
+
+    def settle(self, headers: dict[bytes, bytes]) -> tuple[bytes, bytes] | None:
+        """Name a call of many requests once and for all: they are called `NAME`, `NAME.1`, …; the header that says so.
+
+        Without it a caller that sent no name would get another one for each request.
+        """
+        if not self._wants_ids:
+            return None
+        headers[ID_HEADER] = self._name(headers).encode()
+        return ID_HEADER, headers[ID_HEADER]
+
+    def _name(self, headers: Mapping[bytes, bytes]) -> str:
+        """The caller's, or one that no other process gives: a random number of this one, and a count.
+
+        `uuid4` takes 2 us more.
+        """
+        sent = headers.get(ID_HEADER, b"")
+        return sent.decode("ascii") if sent and PLAIN.fullmatch(sent) else f"{self._prefix}{next(self._count):012x}"
 
     def header(self) -> tuple[bytes, bytes] | None:
         """The header that tells the client how its request is called."""
@@ -135,20 +151,57 @@ class RowWatch:
         if self._capture is not None:
             self._offer(row, result, 200)
 
+    def kept_columns(self, codec: RowCodec[Any], arrays: Arrays, results: Sequence[object]) -> None:
+        """The same of rows that came as columns, and of their answers."""
+        if self._capture is not None:
+            self._offer_columns(codec, arrays, len(results), results, 200)
+
     def failed(self, rows: Sequence[Struct], error: Exception) -> None:
         """Rows were given no answer."""
         if self._capture is not None and (status := problem_of(error).status) >= 500:
             for row in rows:
                 self._offer(row, None, status)
 
+    def failed_columns(self, codec: RowCodec[Any], arrays: Arrays, rows: int, error: Exception) -> None:
+        """The same of rows that came as columns."""
+        if self._capture is not None and (status := problem_of(error).status) >= 500:
+            self._offer_columns(codec, arrays, rows, (), status)
+
     def _offer(self, row: Struct, result: object, status: int) -> None:
         request = current_request.get()
         if self._capture is None or request is None or request.is_synthetic:
             return
-        latency_s = time.monotonic() - request.started
-        self._capture.offer(
-            self._model, request.next_id(), request.subject, row, result, status, latency_s, None, time.time()
-        )
+        number = request.rows
+        request.rows = number + 1
+        name = row_id(request.request_id, number) if number else request.request_id
+        latency_s, trace_id = time.monotonic() - request.started, _trace_id(status)
+        self._capture.offer(self._model, name, request.subject, row, result, status, latency_s, trace_id, time.time())
+
+    def _offer_columns(
+        self, codec: RowCodec[Any], arrays: Arrays, rows: int, results: Sequence[object], status: int
+    ) -> None:
+        """Choose by number first: a row that is left out is never made."""
+        request = current_request.get()
+        capture = self._capture
+        if capture is None or request is None or request.is_synthetic:
+            return
+        numbers = request.next_rows(rows)
+        chosen = capture.choose(self._model, request.request_id, numbers, results, status)
+        if not chosen:
+            return
+        places = [number - numbers.start for number in chosen]
+        latency_s, trace_id, now = time.monotonic() - request.started, _trace_id(status), time.time()
+        try:
+            made = codec.given_rows({name: array[places] for name, array in arrays.items()})
+        except Exception as error:  # noqa: BLE001  # our bug must not cost an answer; `lose` says it
+            capture.lose(self._model, len(chosen), error)
+            return
+        for number, place, row in zip(chosen, places, made, strict=True):
+            if isinstance(row, RowError):  # its own `__post_init__` refused it, which tensors do not ask
+                capture.lose(self._model, 1, row)
+                continue
+            name, result = row_id(request.request_id, number), results[place] if results else None
+            capture.offer(self._model, name, request.subject, row, result, status, latency_s, trace_id, now)
 
 
 class Watching:
@@ -208,16 +261,25 @@ class Watching:
 
 
 def naming_of(runtimes: Sequence[RuntimeConfig], server: ServerConfig) -> Naming | None:
-    """How the requests of a server with these services are told apart; None when nobody wants to know."""
+    """How the requests of a server are told apart; None when nobody wants to know.
+
+    Its services agree on it (agreement.py).
+    """
     captured = [runtime.capture for runtime in runtimes if runtime.capture.enabled]
     if not captured and not server.trust_synthetic:
         return None
-    subjects = {capture.subject_header for capture in captured} - {None}
-    if len(subjects) > 1:
-        raise ConfigError(f"services of one server name different `subject_header`, got {sorted(map(str, subjects))}")
+    subjects = (capture.subject_header for capture in captured if capture.subject_header is not None)
     return Naming(
-        wants_ids=bool(captured), subject_header=next(iter(subjects), None), trusts_synthetic=server.trust_synthetic
+        wants_ids=bool(captured), subject_header=next(subjects, None), trusts_synthetic=server.trust_synthetic
     )
+
+
+def _trace_id(status: int) -> str | None:
+    """The trace in which this task's request will be found; None where it is likely not kept."""
+    trace = current_trace.get()
+    if trace is None or not (trace.is_sampled or status >= 500):
+        return None
+    return f"{trace.ids()[0]:032x}"
 
 
 def _capture_of(

@@ -1,24 +1,30 @@
-"""The way of one gRPC call: fix the deadline, answer, measure. The counterpart of routes.py.
+"""The way of one gRPC call: hear its metadata, answer, follow it to its end. The counterpart of routes.py.
 
 Messages arrive and leave as bytes: gRPC's own (de)serialisers would answer UNKNOWN for a message that is none, and
-would not be measured. The invariant: every call that reaches us is counted once, every error leaves as a status of
-status.py, and a cancelled call cancels what it waits for.
+would not be measured. The invariant: every request that reaches us, of a stream each of its own, is counted, named,
+traced and logged once, as over HTTP; every error leaves as a status of status.py, and a cancelled call cancels what it
+waits for. Metadata are the headers of HTTP, under the same names.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 
+from slipway_serve.following import Following, is_repeated
 from slipway_serve.oip.status import code_of, message_of, trailers_of
 from slipway_serve.problems import Problem, problem_of
-from slipway_serve.routes import ServerState
+from slipway_serve.routes import Headers, ServerState
 from slipway_serve.stream_reply import IDLE_S, ClientStalledError
+from slipway_signals.traces_context import join_repeated
+from slipway_signals.traces_record import RequestTrace, current_trace
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +32,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # bytes in, bytes out
 Answer: TypeAlias = Callable[[bytes, Context], Awaitable[Message]]
 Answers: TypeAlias = "asyncio.Queue[asyncio.Task[bytes] | None]"
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 METHOD: Final = "POST"
 """gRPC is POST over HTTP/2; the metrics' label is a closed set."""
@@ -42,23 +49,60 @@ class Failure(NamedTuple):
 
 
 class Measured:
-    """Counts calls of one method, and makes their errors tellable.
+    """Follows the requests of one method, and makes their errors tellable.
 
     Args:
         template: `/inference.GRPCInferenceService/ModelInfer`.
-        server: whose metrics and limits apply.
+        server: whose metrics and limits apply, and what names, traces and logs its requests.
+        slow_s: as of `Following`.
     """
 
-    def __init__(self, template: str, server: ServerState) -> None:
+    def __init__(self, template: str, server: ServerState, slow_s: float | None = None) -> None:
         self.template: Final = template
+        self._following = Following(template, server, slow_s)
         self._server = server
 
-    async def run(self, work: Awaitable[bytes], context: Context) -> bytes | Failure:
-        """The answer, or why there is none; a cancellation passes through."""
+    def hear(self, context: Context) -> Headers:
+        """The metadata of a call as headers; takes 2 us. Of several `traceparent` gRPC hands out the last only."""
+        pairs = [
+            (name.encode(), value if isinstance(value, bytes) else value.encode(errors="replace"))
+            for name, value in context.invocation_metadata() or ()
+        ]
+        headers = dict(pairs)
+        if len(headers) < len(pairs):
+            join_repeated(headers, pairs)
+        if is_repeated(headers):
+            self._server.metrics.repeated.inc()
+        return headers
+
+    def settle(self, headers: Headers) -> Metadata:
+        """Name a call whose requests are many; what its client is told of it."""
+        naming = self._following.naming
+        return _metadata(None if naming is None else naming.settle(headers))
+
+    def named(self) -> Metadata:
+        """What the client is told of the request that this task has answered."""
+        naming = self._following.naming
+        return _metadata(None if naming is None else naming.header())
+
+    async def run(
+        self, work: Awaitable[bytes], context: Context, headers: Headers | None = None, number: int = 0
+    ) -> bytes | Failure:
+        """The answer, or why there is none; a cancellation passes through.
+
+        Args:
+            work: makes the answer.
+            context: of the call.
+            headers: its metadata; None: nothing is known of who asks.
+            number: of the request in its call.
+        """
         started = time.monotonic()
         status = 200
+        trace: RequestTrace | None = None
         self._server.metrics.active.add(1)
         try:
+            if headers is not None and self._following.is_needed:
+                trace = self._following.begin(METHOD, self.template, headers, started, number)
             return await work
         except asyncio.CancelledError:
             left_s = context.time_remaining()
@@ -70,10 +114,12 @@ class Measured:
         except Exception as error:  # noqa: BLE001  # the top of the call's task: everything becomes an answer
             failure = self._failure(error)
             status = failure.problem.status
+            if trace is not None and status >= 500:
+                trace.error_type = type(error).__name__
             return failure
         finally:
             self._server.metrics.active.add(-1)
-            self._server.metrics.request(self.template, METHOD, status, time.monotonic() - started)
+            self._following.end(METHOD, status, started, trace)
 
     def _failure(self, error: Exception) -> Failure:
         problem = problem_of(error)
@@ -92,14 +138,19 @@ class Unary:
 
     async def serve(self, raw: bytes, context: Context) -> bytes:
         """Answer, or end the call with a status."""
-        result = await self._measured.run(self._work(raw, context), context)
+        headers = self._measured.hear(context)
+        result = await self._measured.run(self._work(raw, context), context, headers)
+        named = self._measured.named()
         if isinstance(result, Failure):
             problem = result.problem
-            await context.abort(code_of(problem), message_of(problem), trailers_of(problem, instance=result.instance))
+            trailers = (*trailers_of(problem, instance=result.instance), *named)
+            await context.abort(code_of(problem), message_of(problem), trailers)
+        if named:
+            context.set_trailing_metadata(named)
         return result
 
     async def _work(self, raw: bytes, context: Context) -> bytes:
-        return (await self._answer(raw, context)).SerializeToString()
+        return encoded((await self._answer(raw, context)).SerializeToString())
 
 
 class StreamRequest(Protocol):
@@ -145,10 +196,13 @@ class Stream:
         """Answer until the client has asked everything, or the server leaves."""
         answers: Answers = asyncio.Queue()
         writer = _Writer(context, self._idle_s)
+        headers = self._measured.hear(context)
+        if named := self._measured.settle(headers):
+            await writer.begin(named)
         is_stalled = False
         try:
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(context, writer, answers, group))
+                reading = group.create_task(self._read(context, headers, writer, answers, group))
                 ending = group.create_task(self._end(reading, answers))
                 while (answer := await answers.get()) is not None:
                     await writer.write(await answer)
@@ -161,18 +215,21 @@ class Stream:
         if reading.cancelled():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is draining; open another stream")
 
-    async def _read(self, context: Context, writer: "_Writer", answers: "Answers", group: asyncio.TaskGroup) -> None:
+    async def _read(
+        self, context: Context, headers: Headers, writer: "_Writer", answers: "Answers", group: asyncio.TaskGroup
+    ) -> None:
         """Read while there is room; it can be cancelled between requests only, so that none is read and forgotten."""
-        while True:
+        for number in itertools.count():
             await writer.slots.acquire()
             raw = await context.read()
             if raw is grpc.aio.EOF:
                 break
             request = self._request(raw, context)
+            answer = partial(self._one, request, writer, context, headers, number)
             if request.is_streamed:
-                group.create_task(self._deliver(request, writer, context))
+                group.create_task(_deliver(answer, writer))
             else:
-                answers.put_nowait(group.create_task(self._one(request, writer, context)))
+                answers.put_nowait(group.create_task(answer()))
         answers.put_nowait(None)
 
     async def _end(self, reading: "asyncio.Task[None]", answers: "Answers") -> None:
@@ -180,12 +237,10 @@ class Stream:
         if reading.cancel():
             answers.put_nowait(None)
 
-    async def _deliver(self, request: StreamRequest, writer: "_Writer", context: Context) -> None:
-        await writer.write_in_time(await self._one(request, writer, context))
-        writer.slots.release()
-
-    async def _one(self, request: StreamRequest, writer: "_Writer", context: Context) -> bytes:
-        result = await self._measured.run(request.run(writer.write_in_time), context)
+    async def _one(
+        self, request: StreamRequest, writer: "_Writer", context: Context, headers: Headers, number: int
+    ) -> bytes:
+        result = await self._measured.run(request.run(writer.write_in_time), context, headers, number)
         return request.failure(result) if isinstance(result, Failure) else result
 
 
@@ -199,6 +254,13 @@ class _Writer:
         self._idle_s = idle_s
         self._turn = asyncio.Lock()
         self._serving = asyncio.current_task()
+
+    async def begin(self, metadata: Metadata) -> None:
+        """Send what goes before the first response. A client that left ends the call."""
+        try:
+            await self._context.send_initial_metadata(metadata)
+        except grpc.aio.InternalError:
+            raise asyncio.CancelledError from None
 
     async def write(self, response: bytes) -> None:
         """Hand a response to gRPC; waits as long as the client does not read. A client that left ends the call."""
@@ -218,3 +280,21 @@ class _Writer:
                 await self.write(response)
         except TimeoutError as error:
             raise ClientStalledError from error
+
+
+def encoded(answer: bytes) -> bytes:
+    """The answer of the request of this task, which is bytes now."""
+    trace = current_trace.get()
+    if trace is not None:
+        trace.encoded = time.monotonic()
+    return answer
+
+
+async def _deliver(answer: Callable[[], Awaitable[bytes]], writer: _Writer) -> None:
+    """The responses of a stream model, the last one included."""
+    await writer.write_in_time(await answer())
+    writer.slots.release()
+
+
+def _metadata(header: tuple[bytes, bytes] | None) -> Metadata:
+    return () if header is None else ((header[0].decode(), header[1].decode()),)

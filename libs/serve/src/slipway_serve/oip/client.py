@@ -4,7 +4,7 @@ It judges no tensor (remote.py does). The invariant: a call ends by its timeout,
 larger than the bound. Source: KServe `open_inference_grpc.proto`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -29,6 +29,7 @@ OVERLOADED: Final = frozenset(
     }
 )
 """Codes that say: later, or elsewhere."""
+NO_HEADERS: Final[Mapping[str, str]] = {}
 RECONNECT_MS: Final = 100
 LAST_RECONNECT_MS: Final = 1_000
 """gRPC's own back-off grows to two minutes: a far end that is back would be refused that long."""
@@ -75,7 +76,9 @@ class GrpcEnd:
         )
         return FarModel(name=answer.name, inputs=inputs, outputs=outputs)
 
-    def infer(self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float) -> list[Given]:
+    def infer(
+        self, inputs: Sequence[Sent], outputs: Sequence[str], timeout_s: float, headers: Mapping[str, str]
+    ) -> list[Given]:
         """One call: the outputs as they were answered."""
         request = pb.ModelInferRequest(model_name=self._address.model)
         for spec, array in inputs:
@@ -83,16 +86,23 @@ class GrpcEnd:
             request.raw_input_contents.append(to_binary(array, spec))
         for name in outputs:
             request.outputs.add(name=name)
-        answer = self._ask(self._stub.ModelInfer, request, pb.ModelInferResponse, timeout_s)
+        answer = self._ask(self._stub.ModelInfer, request, pb.ModelInferResponse, timeout_s, headers)
         return list(contents_of(answer.outputs, answer.raw_output_contents, OUTPUTS, "$.raw_output_contents"))
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    def _ask(self, method: Callable[..., object], request: Message, kind: type[Answered], timeout_s: float) -> Answered:
+    def _ask(
+        self,
+        method: Callable[..., object],
+        request: Message,
+        kind: type[Answered],
+        timeout_s: float,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Answered:
         try:
-            answer = method(request, timeout=timeout_s)
+            answer = method(request, timeout=timeout_s, metadata=tuple(headers.items()) or None)
         except grpc.RpcError as error:
             self._raise(error, timeout_s)
         except ValueError as error:  # the channel is closed

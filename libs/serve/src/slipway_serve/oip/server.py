@@ -13,6 +13,7 @@ Sources: KServe `open_inference_grpc.proto`; Triton's `grpc_service.proto` for t
 
 import asyncio
 import importlib.metadata
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -27,7 +28,7 @@ from slipway_serve.config import LimitsConfig
 from slipway_serve.engine import Engine
 from slipway_serve.inference import DISTRIBUTION, metadata_of, published_models, version_of
 from slipway_serve.oip import open_inference_pb2 as pb
-from slipway_serve.oip.calls import Answer, Context, Failure, Measured, Stream, Unary, Write
+from slipway_serve.oip.calls import Answer, Context, Failure, Measured, Stream, Unary, Write, encoded
 from slipway_serve.oip.health import Health
 from slipway_serve.oip.messages import (
     infer_request,
@@ -160,10 +161,14 @@ class InferenceService:
             )
         )
         handlers: dict[str, Handler] = {
-            method: grpc.unary_unary_rpc_method_handler(Unary(self._measured(method), answer).serve)
+            method: grpc.unary_unary_rpc_method_handler(
+                Unary(Measured(f"/{SERVICE}/{method}", self._state), answer).serve
+            )
             for method, answer in answers.items()
         }
-        stream = Stream(self._measured(STREAM), self.read, leaving, self._idle_s)
+        template = f"/{SERVICE}/{STREAM}"
+        measured = Measured(template, self._state, math.inf)  # its clients set the pace
+        stream = Stream(measured, self.read, leaving, self._idle_s)
         handlers[STREAM] = grpc.stream_stream_rpc_method_handler(stream.serve)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -244,9 +249,6 @@ class InferenceService:
         deadline = time.monotonic() + allowed_s
         return model.deadline(timeout_of(request.parameters), deadline, is_asked=left_s is not None)
 
-    def _measured(self, method: str) -> Measured:
-        return Measured(f"/{SERVICE}/{method}", self._state)
-
 
 class StreamedRequest:
     """One request of `ModelStreamInfer`, and the responses to it: each repeats its `id`, the last one says that it is.
@@ -273,7 +275,7 @@ class StreamedRequest:
         if self._problem is not None:
             raise self._problem
         if not self.is_streamed:
-            return stream_response(await self._service.answer(self._request, self._context), is_final=True)
+            return encoded(stream_response(await self._service.answer(self._request, self._context), is_final=True))
         opened: Any = self._service.items(self._request, self._context)
         async with aclosing(opened) as responses:
             async for response in responses:

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -27,7 +27,7 @@ from slipway_signals.capture.plans import CapturedModel, Plan
 from slipway_signals.capture.projection import Redactor
 from slipway_signals.capture.pseudonyms import Pseudonymiser
 from slipway_signals.capture.records import KEPT
-from slipway_signals.capture.sampling import ERROR_STATUS, GOLDEN, HASH_RANGE
+from slipway_signals.capture.sampling import ERROR_STATUS, GOLDEN, HASH_RANGE, sampled_rows
 from slipway_signals.capture.writer import Offered, Outcomes, Writer
 from slipway_signals.metrics_capture import CAPTURE_BYTES, CAPTURE_RATE, CAPTURE_RECORDS
 from slipway_signals.slots import Slots
@@ -151,11 +151,49 @@ class CaptureLog:
             )
             if len(self._ring) == self._limit // 2:
                 self._wake.set()
-        except Exception:
-            dropped.inc()
-            if not self._has_complained:  # once: a log line a request would hurt more than the capture is worth
-                self._has_complained = True
-                logger.exception("capture_offer_failed", extra={"model": model})
+        except Exception as error:  # noqa: BLE001  # said once by `lose`
+            self.lose(model, 1, error)
+
+    def choose(self, model: str, request_id: str, numbers: range, answers: Sequence[object], status: int) -> list[int]:
+        """Which rows of a request that came as columns to `offer`, so that nothing is made of the others. Never raises.
+
+        Those that are left out are counted here: as sampled out, or as dropped where the ring has no room.
+
+        Args:
+            model: As in `offer`.
+            request_id: Of the request; its rows are called `sampling.row_id`.
+            numbers: Of the rows in it.
+            answers: One for each of them, or empty when there were none.
+            status: As in `offer`.
+        """
+        known = self._counts.get(model)
+        if known is None:
+            return []
+        plan, sampled_out, dropped = known
+        try:
+            if status >= ERROR_STATUS and self._errors:
+                chosen = list(numbers)
+            else:
+                chosen = sampled_rows(request_id, numbers, plan.threshold)
+                if plan.unsure:
+                    unsure = (n for n, answer in zip(numbers, answers, strict=False) if plan.is_unsure(answer))
+                    chosen = sorted({*chosen, *unsure})
+                sampled_out.inc(len(numbers) - len(chosen))
+            room = max(0, self._limit - len(self._ring))
+            if len(chosen) > room:
+                dropped.inc(len(chosen) - room)
+            return chosen[:room]
+        except Exception as error:  # noqa: BLE001  # said once by `lose`
+            self.lose(model, len(numbers), error)
+            return []
+
+    def lose(self, model: str, records: int, error: Exception) -> None:
+        """Count records that could not be made as dropped; the first time say why."""
+        if (known := self._counts.get(model)) is not None:
+            known[2].inc(records)
+        if not self._has_complained:  # once: a log line a request would hurt more than the capture is worth
+            self._has_complained = True
+            logger.error("capture_offer_failed", exc_info=error, extra={"model": model})
 
     def close(self, timeout_s: float) -> bool:
         """Store what was offered and close the segment; blocks for at most `timeout_s`, so not on the event loop.

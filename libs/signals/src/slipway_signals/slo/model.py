@@ -5,13 +5,14 @@ compiler trusts it. The window, the target and the thresholds are exact (seconds
 """
 
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from slipway_signals.slo.selectors import Selector
 
 __all__ = [
+    "DAYS",
     "Category",
     "Counters",
     "DeployWindow",
@@ -26,6 +27,7 @@ __all__ = [
 
 Category = Literal["availability", "latency", "freshness", "drift", "quality"]
 Severity = Literal["page", "ticket"]
+DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Counters(Struct, frozen=True, kw_only=True, tag="counters"):
@@ -80,7 +82,7 @@ class DeployWindow(Struct, frozen=True, kw_only=True):
     """`09:00`"""
 
     end: str
-    """`10:30`; later than the start."""
+    """`10:30`, `24:00`; before the start when the window crosses midnight: each of `days` is that of the start."""
 
 
 class Slo(Struct, frozen=True, kw_only=True):
@@ -119,5 +121,8 @@ class ServiceSlos(Struct, frozen=True, kw_only=True):
     owner: str
     slos: tuple[Slo, ...]
     deploy_windows: tuple[DeployWindow, ...] = ()
+    retraining: str | None = None
+    """Where Alertmanager tells of drift, for `slipway drift hook`; None: nowhere."""
+
     thresholds_s: tuple[float, ...] = ()
     """Every latency threshold of the request histogram, ascending: what must be a bucket bound."""

@@ -16,20 +16,19 @@ from slipway_signals.metrics import REQUEST_DURATION
 from slipway_signals.slo import burn
 from slipway_signals.slo.durations import parse_duration
 from slipway_signals.slo.indicators import read_indicator, read_slices
-from slipway_signals.slo.model import Category, Counters, DeployWindow, ServiceSlos, Severity, Slo
+from slipway_signals.slo.model import DAYS, Category, Counters, DeployWindow, ServiceSlos, Severity, Slo
 from slipway_signals.slo.series import Known
 from slipway_signals.slo.yamltext import Value, decode_documents, load_documents
 
-__all__ = ["FILE", "load_slos", "read_slos", "thresholds_of", "thresholds_s"]
+__all__ = ["FILE", "load_slos", "read_slos", "slos_of", "thresholds_of", "thresholds_s"]
 
 FILE: Final = "slo.yaml"
 PREFIX: Final = "slipway.dev/"
-ANNOTATIONS: Final = ("owner", "category", "severity", "alerting", "low-traffic", "deploy-window")
+ANNOTATIONS: Final = ("owner", "category", "severity", "alerting", "low-traffic", "deploy-window", "retraining")
 NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST_NAME: Final = 63
 SHORTEST_WINDOW_S: Final = 7 * 86_400
 LONGEST_WINDOW_S: Final = 90 * 86_400
-DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 CATEGORIES: Final[Mapping[str, Category]] = {
     name: name for name in ("availability", "latency", "freshness", "drift", "quality")
 }
@@ -69,7 +68,12 @@ def thresholds_of(data: bytes, name: str = FILE) -> tuple[float, ...]:
     Raises:
         SloError: As `load_slos`.
     """
-    return read_slos(decode_documents(data, name)).thresholds_s
+    return slos_of(data, name).thresholds_s
+
+
+def slos_of(data: bytes, name: str = FILE) -> ServiceSlos:
+    """The objectives in an `slo.yaml` as a bundle carries it; as `thresholds_of`."""
+    return read_slos(decode_documents(data, name))
 
 
 def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> ServiceSlos:
@@ -77,9 +81,13 @@ def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> Serv
     known = known or Known()
     slos: list[Slo] = []
     windows: list[DeployWindow] = []
+    retraining: str | None = None
     for document in documents:
-        slo, deploy = _slo(document, known)
-        windows += [window for window in deploy if window not in windows]
+        slo, notes = _slo(document, known)
+        if "deploy-window" in notes and (window := _deploy_window(notes["deploy-window"])) not in windows:
+            windows.append(window)
+        if "retraining" in notes:
+            retraining = _retraining(notes["retraining"], retraining)
         if twin := next((other for other in slos if other.name == slo.name), None):
             document.fail(f"{slo.name!r} stands twice, first at {twin.source}", expected="a name of its own")
         if slos and slo.service != slos[0].service:
@@ -101,11 +109,12 @@ def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> Serv
         owner=slos[0].owner,
         slos=tuple(slos),
         deploy_windows=tuple(windows),
+        retraining=retraining,
         thresholds_s=tuple(sorted(of_requests)),
     )
 
 
-def _slo(document: Value, known: Known) -> tuple[Slo, list[DeployWindow]]:
+def _slo(document: Value, known: Known) -> tuple[Slo, dict[str, Value]]:
     top = document.mapping(("apiVersion", "kind", "metadata", "spec"))
     top["apiVersion"].one_of("openslo/v1")
     top["kind"].one_of("SLO")
@@ -129,8 +138,8 @@ def _slo(document: Value, known: Known) -> tuple[Slo, list[DeployWindow]]:
     slo = Slo(
         name=name,
         service=service,
-        title=objective["displayName"].text() if "displayName" in objective else name,
-        owner=notes["owner"].text() if "owner" in notes else top["metadata"].fail(f"'{PREFIX}owner' is missing"),
+        title=_line(objective["displayName"]) if "displayName" in objective else name,
+        owner=_line(notes["owner"]) if "owner" in notes else top["metadata"].fail(f"'{PREFIX}owner' is missing"),
         category=CATEGORIES[notes["category"].one_of(*CATEGORIES)] if "category" in notes else category,
         severity=SEVERITIES[notes["severity"].one_of(*SEVERITIES)] if "severity" in notes else "page",
         target=target,
@@ -144,7 +153,7 @@ def _slo(document: Value, known: Known) -> tuple[Slo, list[DeployWindow]]:
     )
     if problem := burn.problem_of(slo.target, slo.window_s):
         objective.get("target", objective.get("targetPercent", document)).fail(problem)
-    return slo, [_deploy_window(notes["deploy-window"])] if "deploy-window" in notes else []
+    return slo, notes
 
 
 def _annotations(value: Value) -> dict[str, Value]:
@@ -194,13 +203,32 @@ def _window(value: Value) -> int:
 def _deploy_window(value: Value) -> DeployWindow:
     day = "|".join(DAYS)
     clock = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-    found = re.fullmatch(rf"((?:{day})(?::(?:{day}))?) ({clock})-({clock}) UTC", value.text())
-    if found is None or found[2] >= found[3]:
-        value.expect("a time of the week", hint="for example `monday:thursday 09:00-10:30 UTC`")
+    found = re.fullmatch(rf"((?:{day})(?::(?:{day}))?) ({clock})-({clock}|24:00) UTC", value.text())
+    if found is None or found[2] == found[3]:
+        value.expect("a time of the week", hint="for example `monday:thursday 09:00-10:30 UTC`; a day is 00:00-24:00")
     first, _, last = found[1].partition(":")
     if last and DAYS.index(first) > DAYS.index(last):
         value.expect("days in the order of a week that begins on Monday")
     return DeployWindow(days=found[1], start=found[2], end=found[3])
+
+
+def _retraining(value: Value, before: str | None) -> str:
+    url = value.text()
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url):
+        value.expect(
+            "an http or https URL", hint="for example `http://drift-hook:9098/alerts`; no secret: it is committed"
+        )
+    if before not in {None, url}:
+        value.expect(f"{before!r}, as before: a service has one retraining hook")
+    return url
+
+
+def _line(value: Value) -> str:
+    """Words that stand in labels and annotations, where Prometheus would run a template."""
+    text = value.text()
+    if "{{" in text or not text.isprintable():
+        value.expect("one line of text without '{{'")
+    return text
 
 
 def _name(value: Value) -> str:
