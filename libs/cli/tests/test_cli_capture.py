@@ -1,19 +1,24 @@
 """`slipway capture` and `slipway labels`: what a person types, sees and pipes."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from cli_commands import Slipway
 from msgspec import Struct
 
+from slipway_bundle import Redact
 from slipway_signals import Slots
 from slipway_signals.capture import CaptureConfig, CapturedModel, CaptureLog, ModelCapture
 
 
 class Row(Struct):
     amount: float
+    note: Annotated[str, Redact("keep")] = ""
 
 
 class Score(Struct):
@@ -30,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     os.close(fd)
     log = CaptureLog(config, [CapturedModel(name="m", version="1", takes=Row, gives=Score)], slots)
     for request, subject in (("r1", "alice"), ("r2", "alice"), ("r3", "bob")):
-        log.offer("m", request, subject, Row(1.0), Score(0.9), 200, 0.01, None, time.time())
+        log.offer("m", request, subject, Row(1.0, f"of {subject}"), Score(0.9), 200, 0.01, None, time.time())
     log.close(5.0)
     return tmp_path / "capture"
 
@@ -57,11 +62,43 @@ def test_forget_prints_the_digest_of_its_receipt(slipway: Slipway, folder: Path)
     assert "alice" not in said.out + said.err
 
 
+def test_forget_says_where_it_did_not_look_and_looks_there_when_told(slipway: Slipway, folder: Path) -> None:
+    subject = slipway("capture", "forget", "--folder", str(folder), "--subject", "carol", "--dry-run")
+    text = slipway("capture", "forget", "--folder", str(folder), "--text", "OF ALICE", "--text", "x", "--dry-run")
+
+    assert "inside longer texts, which features.note may hold: see `--text`" in subject.err
+    assert "would take out 2 rows" in text.err
+    assert "longer texts" not in text.err
+
+
+@pytest.mark.needs("faketime")
+def test_compact_under_a_wrong_clock_keeps_everything_and_says_why(folder: Path, slipway: Slipway) -> None:
+    slipway("capture", "compact", "--folder", str(folder))
+    command = [
+        "faketime",
+        "-f",
+        "+3y",
+        sys.executable,
+        "-m",
+        "slipway_cli",
+        "capture",
+        "compact",
+        "--folder",
+        str(folder),
+    ]
+
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert said.returncode == 1
+    assert "1 file would be too old, and kept: the clock has moved" in said.stderr
+    assert "--trust-clock" in said.stderr
+
+
 def test_forget_without_a_name_is_wrong_usage(slipway: Slipway, folder: Path) -> None:
     said = slipway("capture", "forget", "--folder", str(folder))
 
     assert said.status == 2
-    assert "expected either a subject or a request" in said.err
+    assert "expected either a subject, or a request, or texts" in said.err
 
 
 @pytest.mark.parametrize("verb", [("capture", "compact"), ("capture", "forget", "--subject", "a")])

@@ -9,7 +9,7 @@ import time
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from capture_fakes import NOW, Capturing, Customer, Risk, files_with, killed_at, read_rows
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from slipway_bundle.errors import UsageError
 from slipway_bundle.redaction import Redact
-from slipway_signals.capture import CapturedModel
+from slipway_signals.capture import CapturedModel, ModelCapture
 from slipway_signals.capture.compact import pack_segments
 from slipway_signals.capture.errors import CaptureBusyError
 from slipway_signals.capture.folder import CaptureFolder
@@ -188,12 +188,57 @@ def test_who_is_not_there_gets_a_receipt_of_nothing(tmp_path: Path) -> None:
     assert len(read_rows(tmp_path / "capture")) == 6
 
 
-@pytest.mark.parametrize("given", [{}, {"subject": "a", "request": "b"}, {"subject": ""}])
-def test_without_one_name_nobody_is_forgotten(tmp_path: Path, given: dict[str, str]) -> None:
+def test_a_person_inside_longer_texts_is_found_by_what_the_texts_say(tmp_path: Path) -> None:
+    """Whatever the case and the way of writing it; in lists, in bytes, in an id; no row that does not say it goes."""
+
+    class Letter(Struct):
+        body: Annotated[str, Redact("keep")] = ""
+        lines: Annotated[list[str], Redact("keep")] = []
+        blob: Annotated[bytes, Redact("keep")] = b""
+        length_only: str = ""
+
+    folder = tmp_path / "capture"
+    letters = CapturedModel(name="l", version="1", takes=Letter, gives=Risk)
+    capturing = Capturing(folder, letters, models={"l": ModelCapture(score="probability")})
+    said = {
+        "whole": Letter(body="Zoë Ruß"),
+        "inside": Letter(body="Dear Zoë Ruß, your order"),
+        "case": Letter(body="ZOE\u0308 RUSS asks"),
+        "item": Letter(lines=["nothing", "signed: zoë ruß"]),
+        "bytes": Letter(blob="From: Zoë Ruß".encode()),
+        "id-of-Zoë Ruß": Letter(),
+        "other": Letter(body="Zoe Rust"),
+        "unkept": Letter(length_only="Zoë Ruß"),
+    }
+    for request, letter in said.items():
+        capturing.offer(request, letter, model="l")
+    capturing.close()
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text(f'{{"request_id": "inside", "label": 1, "observed_at": {NOW}}}\n')
+    ingest(folder, labels, NOW)
+    labels.unlink()
+
+    dry = forgotten(folder, subject=None, texts=["zoë ruß"], dry_run=True)
+    exact = forgotten(folder, subject="Zoë Ruß", dry_run=True)
+    receipt = forgotten(folder, subject=None, texts=["nobody", "zoë ruß"])
+
+    assert (dry.rows, dry.labels) == (receipt.rows, receipt.labels) == (6, 1)
+    assert exact.rows == 1
+    assert exact.kept_text == ("features.blob", "features.body", "features.lines")
+    assert receipt.what == "text"
+    assert {row["request_id"] for row in read_rows(folder)} == {"other", "unkept"}
+    assert files_with(folder, "Zoë Ruß", "signed: ", "RUSS asks") == set()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"subject": "a", "request": "b"}, {"subject": ""}, {"texts": ["a", " "]}, {"texts": ["a"], "subject": "b"}],
+)
+def test_without_one_name_nobody_is_forgotten(tmp_path: Path, given: dict[str, Any]) -> None:
     captured(tmp_path / "capture")
 
-    with pytest.raises(UsageError, match="either a subject or a request"):
-        forget(tmp_path / "capture", NOW, subject=given.get("subject"), request=given.get("request"))
+    with pytest.raises(UsageError, match="either a subject, or a request, or texts"):
+        forget(tmp_path / "capture", NOW, **given)
 
     assert len(read_rows(tmp_path / "capture")) < 6
 

@@ -46,7 +46,7 @@ def told(folder: Path, *lines: Line, now: float = NOW) -> IngestReport:
 def samples(folder: Path) -> dict[tuple[str, str], float]:
     """(metric, outcome or bucket or days) → value, as the admin port shows it."""
     registry = CollectorRegistry()
-    registry.register(LabelsCollector(folder))
+    registry.register(LabelsCollector(lambda: [folder]))
     text = generate_latest(registry).decode()
     return {
         (sample.name, sample.labels.get("outcome") or sample.labels.get("le") or sample.labels.get("days") or ""): (

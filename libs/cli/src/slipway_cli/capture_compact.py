@@ -26,13 +26,20 @@ from slipway_cli.verbs import Verb
 @click.option("--retention-days", type=click.IntRange(1, 3650), help="Days that captured requests are kept.  [30]")
 @click.option("--max-bytes", type=click.IntRange(1_000_000), help="Bytes in the folder; the oldest go.  [10000000000]")
 @click.option("--key-file", metavar="PATH", help="`key_file` of [runtime.capture], where it is configured.")
+@click.option("--trust-clock", is_flag=True, help="The clock is right, however long ago the last run was.")
 @click.pass_obj
 def compact(
-    terminal: Terminal, *, folder: Path, retention_days: int | None, max_bytes: int | None, key_file: str | None
-) -> None:
+    terminal: Terminal,
+    *,
+    folder: Path,
+    retention_days: int | None,
+    max_bytes: int | None,
+    key_file: str | None,
+    trust_clock: bool,
+) -> int:
     """Compact, and say what was done."""
     from slipway_signals.capture import CaptureConfig
-    from slipway_signals.capture.compact import compact
+    from slipway_signals.capture.compact import CLOCK_DOUBTED, compact
 
     defaults = CaptureConfig()
     config = CaptureConfig(
@@ -40,7 +47,7 @@ def compact(
         max_bytes=max_bytes or defaults.max_bytes,
         key_file=key_file,
     )
-    report = compact(folder, config, time.time())
+    report = compact(folder, config, time.time(), trust_clock=trust_clock)
     terminal.document(report)
     terminal.result(str(report.rows))
     terminal.say(
@@ -49,3 +56,7 @@ def compact(
     )
     if report.lost_bytes:
         terminal.warn(f"{report.lost_bytes} bytes were no whole records: a process was killed while it wrote them")
+    if report.held:
+        terminal.warn(f"{lines_of(report.held, 'file')} would be too old, and kept: {CLOCK_DOUBTED}")
+        terminal.warn("if the clock is right, say so: `--trust-clock`")
+    return 1 if report.held else 0

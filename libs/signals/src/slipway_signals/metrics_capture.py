@@ -9,7 +9,7 @@ from typing import Final
 
 from slipway_signals.slotfile import Metric
 
-__all__ = ["ALL", "CAPTURE_BYTES", "CAPTURE_RATE", "CAPTURE_RECORDS", "RESULTS"]
+__all__ = ["ALL", "CAPTURE_BYTES", "CAPTURE_RATE", "CAPTURE_RECORDS", "CLOCK_DOUBTED", "RESULTS"]
 
 RESULTS: Final = ("written", "dropped", "sampled_out", "failed")
 COVERAGE_DAYS: Final = (1, 7, 30)
@@ -37,6 +37,11 @@ CAPTURE_BYTES: Final = Metric("slipway_capture_bytes_total", "counter", "Bytes t
 CAPTURE_RATE: Final = Metric(
     "slipway_capture_rate_ratio", "gauge", "Share of a model's requests that is captured.", ("model",), merge="max"
 )
+CLOCK_DOUBTED: Final = Metric(
+    "slipway_capture_clock_doubted_total",
+    "counter",
+    "Compactions that kept what is too old by a clock that has jumped.",
+)
 REALIZED: Final = Metric(
     "slipway_prediction_realized_total",
     "counter",
@@ -63,5 +68,8 @@ LABEL_COVERAGE: Final = Metric(
     ("model", "days"),
 )
 
-ALL: Final = (CAPTURE_RECORDS, CAPTURE_BYTES, CAPTURE_RATE, REALIZED, RETRACTED, LABEL_LAG, LABEL_COVERAGE)
+ALL: Final = (
+    *(CAPTURE_RECORDS, CAPTURE_BYTES, CAPTURE_RATE, CLOCK_DOUBTED),
+    *(REALIZED, RETRACTED, LABEL_LAG, LABEL_COVERAGE),
+)
 """Every definition, in the order of the reference page."""

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from slipway_bundle.errors import SlipwayError
+from slipway_signals.capture.clock import look_at_clock
 from slipway_signals.capture.config import CaptureConfig
 from slipway_signals.capture.errors import CaptureFolderError
 from slipway_signals.capture.folder import CaptureFolder, Partition, files_in, host_name
@@ -27,7 +28,7 @@ from slipway_signals.capture.label_state import refresh_labels
 from slipway_signals.capture.parts import make_table, require_pyarrow, write_part
 from slipway_signals.capture.pseudonyms import KeyRing, key_path
 from slipway_signals.capture.records import ModelFormat, Record, decode_record
-from slipway_signals.capture.retention import Stored, too_many, too_old
+from slipway_signals.capture.retention import ClockMark, Stored, too_many, too_old
 from slipway_signals.capture.segments import SegmentReader
 from slipway_signals.capture.transactions import Transaction, recover
 
@@ -39,6 +40,8 @@ WAIT_S: Final = 30.0
 """For another process that is at work in the folder."""
 BATCH_BYTES: Final = 16_000_000
 """Segments that become parts in one step; a step needs about ten times as much memory."""
+
+CLOCK_DOUBTED: Final = "the clock has moved by more than a week since the last run, and is doubted for three days"
 
 Groups = dict[tuple[Partition, str], tuple[ModelFormat, list[Record]]]
 
@@ -56,18 +59,23 @@ class CompactReport(Struct, frozen=True, kw_only=True):
     """Behind the last whole record of a segment: what its process was writing when it died."""
     expired: int = 0
     """Parts that were older than the retention."""
+    held: int = 0
+    """Parts that are older than the retention if the clock is right, which is doubted."""
     evicted: int = 0
     """Parts that went for the byte cap."""
 
 
-def compact(root: Path, config: CaptureConfig, now: float, *, timeout_s: float = WAIT_S) -> CompactReport:
+def compact(
+    root: Path, config: CaptureConfig, now: float, *, timeout_s: float = WAIT_S, trust_clock: bool = False
+) -> CompactReport:
     """Make Parquet of what is closed in `root`; then apply retention and byte cap; then give an old key its successor.
 
     Args:
         root: A capture folder.
         config: `retention_days`, `max_bytes`, `key_days` and `key_file` are used.
-        now: Seconds since the epoch.
+        now: Seconds since the epoch. When it is a week or more from the last run, nothing is too old for three days.
         timeout_s: How long to wait for another process that is at work in the folder.
+        trust_clock: `now` is right, however far it is from the last run.
 
     Raises:
         CaptureExtraError: pyarrow is not installed.
@@ -78,14 +86,15 @@ def compact(root: Path, config: CaptureConfig, now: float, *, timeout_s: float =
     folder = CaptureFolder.existing(root)
     with folder.exclusive(timeout_s), disk_words(folder):
         recover(folder)
-        expired = _expire(folder, config, now)
+        clock = look_at_clock(folder, now, is_trusted=trust_clock)
+        expired, held = _expire(folder, config, clock, now)
         report = pack_segments(folder)
         evicted = _evict(folder, config)
         keys = key_path(folder.root, config.key_file)
         if keys.exists():
-            KeyRing(keys).rotate(now, key_days=config.key_days, keep_days=config.retention_days)
-        refresh_labels(folder, config, now)
-    return msgspec.structs.replace(report, expired=expired, evicted=evicted)
+            KeyRing(keys).rotate(clock.age_s, key_days=config.key_days, keep_days=config.retention_days)
+        refresh_labels(folder, config, clock.age_s)
+    return msgspec.structs.replace(report, expired=expired, held=held, evicted=evicted)
 
 
 def pack_segments(folder: CaptureFolder, *, compression: str = "zstd") -> CompactReport:
@@ -177,9 +186,13 @@ def _next_part(partition: Path, taken: set[Path]) -> Path:
     return target
 
 
-def _expire(folder: CaptureFolder, config: CaptureConfig, now: float) -> int:
-    gone = too_old(_stored(folder), datetime.fromtimestamp(now, UTC), config.retention_days)
-    return _delete(folder, gone)
+def _expire(folder: CaptureFolder, config: CaptureConfig, clock: ClockMark, now: float) -> tuple[int, int]:
+    """Delete what is too old; gives how many parts that were, and how many more if the clock is right."""
+    parts = _stored(folder)
+    gone, told = (
+        too_old(parts, datetime.fromtimestamp(time_s, UTC), config.retention_days) for time_s in (clock.age_s, now)
+    )
+    return _delete(folder, gone), max(0, len(told) - len(gone))
 
 
 def _evict(folder: CaptureFolder, config: CaptureConfig) -> int:
@@ -209,6 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--max-bytes", type=int, default=defaults.max_bytes)
     parser.add_argument("--key-days", type=int, default=defaults.key_days)
     parser.add_argument("--key-file")
+    parser.add_argument("--trust-clock", action="store_true")
     given = parser.parse_args(arguments)
     config = msgspec.structs.replace(
         defaults,
@@ -218,12 +232,14 @@ def main(arguments: list[str] | None = None) -> int:
         key_file=given.key_file,
     )
     try:
-        report = compact(given.folder, config, time.time())
+        report = compact(given.folder, config, time.time(), trust_clock=given.trust_clock)
     except SlipwayError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-    return 0
+    if report.held:
+        sys.stderr.write(f"{report.held} parts would be too old, and are kept: {CLOCK_DOUBTED}\nhint: --trust-clock\n")
+    return 1 if report.held else 0
 
 
 if __name__ == "__main__":

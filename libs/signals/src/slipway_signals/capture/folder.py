@@ -15,6 +15,7 @@ before the forget is in closed files. A writer is alive while it holds the lock 
     ├── data/model=…/version=…/dt=…/hour=…/part-HOST-000001.parquet
     ├── receipts/                  of forgets
     ├── labels.db, labels.prom     labels and what they count to
+    ├── clock                      what the clock said when compaction ran last (`clock`)
     └── lock                       of compaction, forgetting, labels
 """
 
@@ -103,6 +104,7 @@ class CaptureFolder:
         self.receipts = self.root / "receipts"
         self.writers = self.root / "writers"
         self.commit = self.root / "commit.json"
+        self.clock = self.root / "clock"
 
     @classmethod
     def existing(cls, root: Path) -> "CaptureFolder":

@@ -6,7 +6,7 @@ damaged one hides no other metric.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -43,29 +43,33 @@ LABELS_PROM: Final = "labels.prom"
 
 
 class LabelsCollector(Collector):
-    """A prometheus_client collector of what the labels of a capture folder have counted to.
+    """A prometheus_client collector of what the labels of capture folders have counted to.
 
     Args:
-        folder: The capture folder; it need not be there yet.
+        folders: Asked at each scrape which those are; they need not be there yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LABELS_PROM
+    def __init__(self, folders: Callable[[], Sequence[Path]]) -> None:
+        self._folders = folders
 
     def collect(self) -> Iterator[Family]:
         """The families that were written last; none while there are none."""
-        try:
-            families = list(text_string_to_metric_families(read_own(self._path).decode()))
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            logger.warning("label_state_unreadable", extra={"path": str(self._path), "error": str(error)})
-            return
-        yield from families
+        for folder in self._folders():
+            yield from _written(folder / LABELS_PROM)
 
     def describe(self) -> Iterable[Family]:
         """Nothing: which families exist is known at each scrape only."""
         return ()
+
+
+def _written(path: Path) -> list[Family]:
+    try:
+        return list(text_string_to_metric_families(read_own(path).decode()))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        logger.warning("label_state_unreadable", extra={"path": str(path), "error": str(error)})
+        return []
 
 
 def refresh_labels(folder: CaptureFolder, config: CaptureConfig, now: float) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from slipway_signals.capture.clock import look_at_clock
 from slipway_signals.capture.compact import WAIT_S, disk_words, pack_segments
 from slipway_signals.capture.folder import CaptureFolder
 from slipway_signals.capture.label_files import BadLine, LabelLine, read_labels
@@ -96,6 +97,7 @@ def ingest(root: Path, path: Path, now: float, *, timeout_s: float = WAIT_S) -> 
     with folder.exclusive(timeout_s), disk_words(folder):
         recover(folder)
         pack_segments(folder)
+        now = look_at_clock(folder, now).age_s
         with LabelStore.opened(folder.root / LABELS_DB) as store:
             book = _Book(folder, store, now)
             for chunk in _chunks(read_labels(path)):

@@ -6,7 +6,7 @@ anybody can see it, and for its owner alone.
 """
 
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,7 @@ __all__ = [
     "column_names",
     "make_table",
     "places_of",
+    "places_where",
     "read_part",
     "read_table",
     "require_pyarrow",
@@ -150,9 +151,18 @@ def places_of(column: "pa.ChunkedArray", wanted: Set[str | bytes]) -> list[int]:
     import pyarrow.compute as pc  # type: ignore[import-untyped]  # it ships no types
 
     if pa.types.is_list(column.type):
-        return [place for place, value in enumerate(column.to_pylist()) if _holds(value, wanted)]
+        return places_where(column, wanted.__contains__)
     hits = pc.is_in(column, value_set=pa.array(list(wanted), column.type))
     return [place for place, is_hit in enumerate(hits.to_pylist()) if is_hit]
+
+
+def places_where(column: "pa.ChunkedArray", is_meant: Callable[[Any], bool]) -> list[int]:
+    """The rows in which a value, or an item of a list, is meant; nulls never are. A call for each value."""
+
+    def holds(value: Any) -> bool:
+        return any(map(holds, value)) if isinstance(value, list) else value is not None and is_meant(value)
+
+    return [place for place, value in enumerate(column.to_pylist()) if holds(value)]
 
 
 def column_names(path: Path) -> list[str]:
@@ -218,10 +228,6 @@ def _schema(model: ModelFormat) -> "pa.Schema":
     ]  # fmt: skip
     features = [(FEATURES + column.name, _type(column)) for column in model.features]
     return pa.schema([*fixed, *features, *((PREDICTION + column.name, _type(column)) for column in model.prediction)])
-
-
-def _holds(value: Any, wanted: Set[str | bytes]) -> bool:
-    return any(_holds(item, wanted) for item in value) if isinstance(value, list) else value in wanted
 
 
 def _transposed(rows: list[list[Any] | None], width: int) -> list[list[Any]]:
