@@ -108,12 +108,14 @@ class _Unrouted:
         self._hint = f"served paths: {', '.join(path for path in templates if not path.startswith(RESERVED))}"
 
     def __call__(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        path = request.url.path
+        path = request.scope["path"]  # `request.url` raises where `Host` is no host
         problem = problem_of(error)
         if error.status_code == 404:
             problem = self._unpublished.problem(path) or Problem(
                 404, "path_unknown", f"nothing is served at {path[:200]!r}", hint=self._hint
             )
+        elif 400 <= error.status_code < 500:  # a `Host` that is no host, …; what it says may be the client's own words
+            problem = Problem(error.status_code, "request_invalid", "a header of the request cannot be read")
         self._server.metrics.request(UNMATCHED, request.method, problem.status, 0.0)
         headers = {name.decode(): value.decode() for name, value in problem_headers(problem)}
         encode = protocol_body_of if path.startswith("/v2/") else body_of
