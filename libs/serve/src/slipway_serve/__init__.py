@@ -8,7 +8,7 @@ Importing this package must not import the web framework: runners and tests impo
     predict = service.model("churn", Customer, Risk, path="/predict", slo="realtime")
 """
 
-from slipway_bundle import F32, F64, I32, I64, U8, Arrays, Shape, Weights
+from slipway_bundle import F32, F64, I32, I64, U8, Arrays, Redact, Shape, Weights
 from slipway_serve.call import Call
 from slipway_serve.concurrency import gather
 from slipway_serve.local import local
@@ -26,6 +26,7 @@ __all__ = [
     "Endpoint",
     "Model",
     "Problem",
+    "Redact",
     "Resource",
     "Service",
     "Shape",

@@ -144,7 +144,6 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
         specs = tree.specs(planned.services)
         collector = MergedCollector()
         metrics = _supervisor_metrics(collector)
-        metrics.costs(sum(runtime.cost.usd_per_hour for runtime in planned.runtimes))
         events = _Events(metrics, listener, say)
         supervisor = Supervisor(
             specs,
@@ -157,9 +156,9 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
         events.supervisor = supervisor
         swapper = Swapper(supervisor, tree, planned.services, store, environment)
         opened.callback(swapper.close)
-        events.listeners.append(swapper.on_event)
+        events.listeners += [swapper.on_event, lambda _: metrics.costs(_cost_of(swapper.services))]
         admin = start_admin(
-            make_registry(collector, *_system(supervisor, inventory), *_labels(planned)),
+            make_registry(collector, *_system(supervisor, inventory), LabelsCollector(lambda: _captures(swapper))),
             server.admin_port,
             server.admin_host,
             pages={**_pages(supervisor), "/debug/rollout": swapper.page},
@@ -186,13 +185,20 @@ class _Events:
         self._say = say
         self.greeting: list[str] = []
         self.supervisor: Supervisor | None = None
+        self._looping: set[str] = set()
         self.listeners: list[Callable[[SupervisorEvent], None]] = []
 
     def __call__(self, event: SupervisorEvent) -> None:
         for listener in self.listeners:
             listener(event)
         if self.supervisor is not None:
-            counts: Mapping[WorkerState, int] = self.supervisor.statistics().counts()
+            now = self.supervisor.statistics()
+            self._metrics.ready(is_ready=now.is_ready)
+            looping = {worker.name for worker in now.workers if worker.is_crash_looping}
+            for name in self._looping | looping:  # a successor by the same name begins without its deaths
+                self._metrics.crash_looping(name, is_looping=name in looping)
+            self._looping = looping
+            counts: Mapping[WorkerState, int] = now.counts()
             self._metrics.states({str(state): count for state, count in counts.items()})
         worker = event.worker or "workers"
         match event.kind:
@@ -206,10 +212,7 @@ class _Events:
                 self._metrics.restarted(worker)
                 self._say(f"{worker} died; {event.message}")
             case "crash_loop":
-                self._metrics.crash_looping(worker, is_looping=True)
                 self._say(f"{worker} keeps dying: {event.message}")
-            case "steady":
-                self._metrics.crash_looping(worker, is_looping=False)
             case "broken" | "late" | "stuck" | "reload_failed" | "swap_failed" | "recycling" | "recycle_failed":
                 self._say(f"{worker}: {event.message}")
             case "reloaded" | "reloading" | "swapping" | "swapped":
@@ -244,10 +247,14 @@ def _system(supervisor: Supervisor, inventory: Inventory) -> "list[ProcessCollec
     return [ProcessCollector(pids), *([DeviceCollector(devices)] if mine else [])]
 
 
-def _labels(planned: Plan) -> list[LabelsCollector]:
-    """What labels said of captured predictions; `slipway labels ingest` writes it beside them."""
-    folders = {runtime.capture.folder for runtime in planned.runtimes if runtime.capture.enabled}
-    return [LabelsCollector(Path(folder)) for folder in sorted(filter(None, folders))]
+def _cost_of(services: Sequence[Service]) -> float:
+    return sum(service.runtime.cost.usd_per_hour for service in services)
+
+
+def _captures(swapper: Swapper) -> list[Path]:
+    """The capture folders of what serves now: `slipway labels ingest` writes what labels said beside what they name."""
+    captures = [service.runtime.capture for service in swapper.services if service.runtime.capture.enabled]
+    return [Path(folder) for folder in sorted({capture.folder or "" for capture in captures})]
 
 
 def _reading(device: Device) -> _DeviceReading:

@@ -131,6 +131,11 @@ class Swapper:
             else:
                 swap.pins.close()
 
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What serves, by the last swap that succeeded."""
+        return self._services
+
     def close(self) -> None:
         """Let go of the pins."""
         with self._lock:
