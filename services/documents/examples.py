@@ -36,9 +36,10 @@ def main(path: Path) -> None:
         if compute is None:
             raise SystemExit(f"model {name!r} has no `compute`, expected one")
         answers = compute(weights, {"pixels": pixels[None]})
+        size = {"width": pixels.shape[2], "height": pixels.shape[1]} if name == "detect" else {}
         example = {
             "model": name,
-            "input": {"pixels": pixels.tolist()},
+            "input": {"pixels": pixels.tolist(), **size},
             "output": {field: rounded(values[0]) for field, values in answers.items()},
             "tolerance": {"absolute": TOLERANCE[name]},
         }
@@ -65,7 +66,9 @@ def written(text: str, size: int, *, width: int, height: int) -> U8:
 
 
 def rounded(value: Any) -> Any:  # a value of an answer, as JSON builtins
-    """Numbers to four digits after the point; text as it is."""
+    """Fractions to four digits after the point; text and whole numbers as they are."""
+    if isinstance(value, np.integer):
+        return int(value)
     return value if isinstance(value, str) else np.asarray(value, np.float64).round(4).tolist()
 
 

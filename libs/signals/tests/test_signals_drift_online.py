@@ -146,7 +146,7 @@ def test_a_served_row_is_counted_where_a_naive_count_counts_it(seed: int, size: 
     world = World()
     draw = np.random.default_rng(seed)
     rows = [row_of(draw, words=(*WORDS, "never"), shift=shift) for _ in range(520)]
-    counters = world.counters()
+    counters = world.counters(rows_per_s=1e6)
 
     feed(counters, rows, size=size)
     counters.flush()
@@ -244,6 +244,26 @@ def test_above_the_limit_one_row_in_k_counts_k_and_the_shares_stay(world: World)
     assert shares == pytest.approx(exact, abs=0.02)
 
 
+def test_large_requests_are_no_rush(world: World) -> None:
+    """Two requests of 300 rows a second are 600 rows a second, however quickly the rows of one follow each other."""
+    counters = world.counters()
+    payload, column = b"".join(map(CODEC.pack, world.rows)), np.full(300, 0.5)
+
+    for second in range(20):
+        for part_s in (0.0, 0.001, 0.5):
+            world.clock.now_s = second + part_s
+            if part_s:
+                counters.observe(payload, 300, {"p": column}, 0)
+            else:
+                counters.flush()
+    counters.flush()
+
+    rows = world.counted("slipway_drift_rows_total")[()]
+    squares = world.counted("slipway_drift_squared_weights_total")[()]
+    assert rows == pytest.approx(12_000, rel=0.05)
+    assert rows**2 / squares >= 6_000 * 0.9
+
+
 def test_when_the_rush_is_over_every_row_counts_again(world: World) -> None:
     counters = world.counters()
     for number in range(3_000):
@@ -252,6 +272,8 @@ def test_when_the_rush_is_over_every_row_counts_again(world: World) -> None:
     for second in range(3):
         world.clock.now_s = 10.0 + second
         counters.flush()
+    feed(counters, world.rows[:20])  # some of these were stood for by the last row of the rush
+    counters.flush()
     before = world.counted("slipway_drift_rows_total")[()]
 
     feed(counters, world.rows[:20])

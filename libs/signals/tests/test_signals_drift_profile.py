@@ -186,6 +186,21 @@ def test_a_missing_column_is_named() -> None:
         build_profile("churn", INPUTS, table)
 
 
+def test_a_model_whose_inputs_have_no_bins_has_a_profile_of_its_predictions() -> None:
+    inputs = RowCodec(defstruct("Note", [("note", str)])).specs
+
+    profile = build_profile("m", inputs, {}, outputs=OUTPUTS, predictions=[0.1, 0.9, None])
+
+    assert (profile.rows, profile.features, profile.unwatched) == (3, (), ("note",))
+    assert profile.prediction is not None
+    assert profile.prediction.rows == 3
+    assert decode_profile(encode_profile(profile)) == profile
+    nothing: tuple[list[float] | None, ...] = ([], None)
+    for predictions in nothing:
+        with pytest.raises(TableError, match="at least one"):
+            build_profile("m", inputs, {}, outputs=OUTPUTS, predictions=predictions)
+
+
 def test_a_category_called_like_a_bin_keeps_a_label_of_its_own() -> None:
     feature = Categorical(
         name="x", datatype="BYTES", values=("other", "", "x" * 60, "x" * 60 + "y"), counts=(1, 1, 1, 1)

@@ -78,7 +78,7 @@ def capture(folder: Path, columns: dict[str, Any], rows: int) -> None:
 def test_the_report_and_the_counters_tell_the_same(tmp_path: Path) -> None:
     reference, current = profile(), table(2, 2_000, shift=0.3)
     slots, fd = Slots.create()
-    counters = DriftCounters(slots, "churn", reference, CODEC, clock=lambda: 0.0)
+    counters = DriftCounters(slots, "churn", reference, CODEC, rows_per_s=1e6, clock=lambda: 0.0)
 
     names = ("income", "age", "contract")
     for number in range(2_000):

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +81,28 @@ def test_each_step_is_batched_and_counted_on_its_own(served: Served) -> None:
     for step in ("detect", "orient", "recognise"):
         assert f'slipway_inference_batch_size_count{{model="{step}"}}' in metrics
         assert f'slipway_model_load_duration_seconds_count{{model="{step}"}} 1.0' in metrics
+
+
+def test_what_was_seen_and_answered_is_counted_for_drift(served: Served) -> None:
+    """Every page here is the same, so whatever was counted, each has its lines."""
+    before = drift_rows(served)
+    with served.client() as client:
+        client.post("/infer", content=PICTURE, headers={"content-type": "image/png"})
+    wait, now = threading.Event(), before
+    for _ in range(300):
+        now = drift_rows(served)
+        if now["detect"] > before["detect"] and now["recognise"] == now["detect"] * len(INVOICE):
+            break
+        wait.wait(0.05)  # counted once a second, or when the buffer is full
+
+    assert now["detect"] > before["detect"]
+    assert now["recognise"] == now["detect"] * len(INVOICE)
+    page = httpx.get(f"{served.admin}/metrics", timeout=10).text
+    assert 'slipway_feature_bin_total{bin="low",feature="height",model="detect"}' in page
+
+
+def drift_rows(served: Served) -> dict[str, float]:
+    """Model -> answers in all bins."""
+    page = httpx.get(f"{served.admin}/metrics", timeout=10).text
+    found = re.findall(r'^slipway_prediction_bin_total\{.*model="(\w+)".*\} (\S+)$', page, re.MULTILINE)
+    return {model: sum(float(rows) for name, rows in found if name == model) for model in ("detect", "recognise")}

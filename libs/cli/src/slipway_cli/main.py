@@ -23,6 +23,7 @@ from slipway_cli.capture_compact import compact
 from slipway_cli.capture_forget import forget
 from slipway_cli.client import client
 from slipway_cli.doctor import doctor
+from slipway_cli.drift_hook import drift_hook
 from slipway_cli.drift_report import drift_report
 from slipway_cli.labels_ingest import ingest
 from slipway_cli.new import new
@@ -134,7 +135,10 @@ def labels() -> None:
     cls=VerbGroup,
     name="drift",
     help="Compare what a model sees with what it was trained on.",
-    examples=(("slipway drift report captured/churn --profile model/reference.json", "write a page to read"),),
+    examples=(
+        ("slipway drift report captured/churn --profile model/reference.json", "write a page to read"),
+        ("slipway drift hook --to https://ci.example.com/hooks/retrain", "start a training when drift has lasted"),
+    ),
 )
 def drift() -> None:
     """The verbs of a noun."""
@@ -147,7 +151,8 @@ for _verb in (check_slos, build_slos, explain_slos):
 for _verb in (compact, forget):
     capture.add_command(_verb)
 labels.add_command(ingest)
-drift.add_command(drift_report)
+for _verb in (drift_report, drift_hook):
+    drift.add_command(_verb)
 for _top in (serve, swap, simulate, new, client, bundle, slo, capture, labels, drift, doctor):
     slipway.add_command(_top)
 

@@ -87,8 +87,8 @@ def boxes_of(maps: F32) -> Arrays:
     """The boxes of a batch of maps `[n, height, width]`.
 
     Returns:
-        `corners` `[n, boxes, 4, 2]` (x, y; clockwise from the top left) and `scores` `[n, boxes]`; rows with fewer
-        boxes than another are filled up with zeros.
+        `corners` `[n, boxes, 4, 2]` (x, y; clockwise from the top left), `scores` `[n, boxes]` and `count` `[n]`; rows
+        with fewer boxes than another are filled up with zeros.
     """
     found = [_boxes(one) for one in maps]
     places = max((len(row) for row in found), default=0)
@@ -98,7 +98,7 @@ def boxes_of(maps: F32) -> Arrays:
         for place, (points, score) in enumerate(boxes):
             corners[row, place] = points
             scores[row, place] = score
-    return {"corners": corners, "scores": scores}
+    return {"corners": corners, "scores": scores, "count": np.array([len(row) for row in found], np.int64)}
 
 
 def in_reading_order(corners: F32) -> F32:

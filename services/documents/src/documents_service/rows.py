@@ -16,6 +16,9 @@ class Picture(Struct, frozen=True, eq=False):
 
     pixels: Annotated[U8, Shape(3, SIDES, SIDES)]
     """Blue, green, red; stretched to the sides."""
+    width: int
+    """Of the picture as it was sent, upright. The network does not see it: drift is watched by it."""
+    height: int
 
 
 class Boxes(Struct, frozen=True, eq=False):
@@ -24,7 +27,9 @@ class Boxes(Struct, frozen=True, eq=False):
     corners: Annotated[F32, Shape("boxes", 4, 2)]
     """x and y in that picture, clockwise from the top left."""
     scores: Annotated[F32, Shape("boxes")]
-    """How sure the detector is; 0 is an empty place: rows of a batch have as many places."""
+    """How sure the detector is."""
+    count: int
+    """How many there are; the places after these are empty: rows of a batch have as many."""
 
 
 class Slip(Struct, frozen=True, eq=False):

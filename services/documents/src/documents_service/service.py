@@ -75,8 +75,8 @@ def read(weights: Weights, batch: Arrays) -> Arrays:
 async def infer(page: Page) -> Document:
     """Reads the text in a picture."""
     sheet, view = await offload(prepared, page.image)
-    found = await detect(Picture(view.pixels))
-    boxes = view.boxes(found.corners[found.scores > 0], sheet.pixels)
+    found = await detect(Picture(view.pixels, sheet.width, sheet.height))
+    boxes = view.boxes(found.corners[: found.count], sheet.pixels)
     cuts = await offload(cut_out, sheet.pixels, boxes)
     turns, texts = await gather(  # most lines are upright: they are read while that is checked
         orient.map([Slip(cut.slip) for cut in cuts]), recognise.map([Crop(cut.crop) for cut in cuts])

@@ -23,12 +23,25 @@ DASHBOARD: Final = "observability/dashboards/slipway-drift.json?var-service={ser
 
 _MODEL = "the model {{ $labels.model }}{{ if $labels.track }} ({{ $labels.track }}){{ end }}"
 _PERCENT: Final = "{{ $value | humanizePercentage }}"
-_EVIDENCE: Final = (
+_PSI: Final = "{{ $value | printf `%.3f` }}"
+EVIDENCE: Final = (
     "{{ range $i, $one := query (printf `topk(3, slipway:feature_psi:1h{service=%q, model=%q, track=%q})` "
     "$labels.service $labels.model $labels.track) }}"
     "{{ if $i }}, {{ else }} The inputs that moved most: {{ end }}"
     "{{ $one.Labels.feature }} (PSI {{ $one.Value | printf `%.2f` }}){{ end }}"
 )
+RELEASES: Final = (
+    "{{ range $i, $one := query (printf `count by (digest, version) (slipway_build_info{service=%q, track=%q})` "
+    '$labels.service $labels.track) | sortByLabel "digest" }}'
+    "{{ if $i }} {{ end }}{{ $one.Labels.digest }}={{ $one.Labels.version }}{{ end }}"
+)
+"""What is being served, for programs: `sha256:…=1.2`, two of them during a rolling update."""
+MOVED: Final = (
+    "{{ range $i, $one := query (printf `topk(3, slipway:feature_psi:1h{service=%q, model=%q, track=%q})` "
+    "$labels.service $labels.model $labels.track) }}"
+    "{{ if $i }} {{ end }}{{ $one.Labels.feature }}={{ $one.Value | printf `%.3f` }}{{ end }}"
+)
+"""The evidence, for programs: `income=0.306 contract=0.000`."""
 
 
 def drift_alerts(service: str, owner: str, time: Timing, limits: Thresholds) -> tuple[Alert, ...]:
@@ -57,8 +70,10 @@ class _Maker:
             "SlipwayPredictionDrift",
             self._drifted("prediction", self._limits.prediction_psi, join=""),
             HOUR_S,
-            summary="The model's answers are not spread as they were in training",
-            description=f"Over the last hour the answers of {_MODEL} had {sizes}.{_EVIDENCE}",
+            summary=f"The answers of a model of {self._service} are not spread as in training: PSI {_PSI}",
+            description=f"Over the last hour the answers of {_MODEL} had {sizes}.{EVIDENCE}",
+            statistic="psi",
+            moved=MOVED,
         )
 
     def features(self) -> Alert:
@@ -68,9 +83,10 @@ class _Maker:
             "SlipwayFeatureDrift",
             self._drifted("feature", self._limits.feature_psi, join=joined() + " "),
             FEATURE_HOURS * HOUR_S,
-            summary="An input of the model has moved away from the training sample",
+            summary=f"An input of a model of {self._service} has moved: PSI {_PSI}",
             description=f"For {FEATURE_HOURS} hours the input {{{{ $labels.feature }}}} of {_MODEL} has been away from "
             f"the training sample, in the last hour with {sizes}.",
+            statistic="psi",
         )
 
     def defects(self) -> Alert:
@@ -81,9 +97,10 @@ class _Maker:
             f"slipway:feature_defects:lower1h{{{self._selector}}} - {known}"
             f" > {self._limits.defects:g}\nand on (service, track, model) {rows} >= {self._limits.rows:g}",
             QUARTER_S,
-            summary="Values of an input are missing, out of range or unseen",
+            summary=f"{_PERCENT} more values of an input of {self._service} are missing, out of range or unseen",
             description=f"Of the last hour's values of the input {{{{ $labels.feature }}}} of {_MODEL} at least "
             "{{ $value | humanizePercentage }} more are missing, out of the training range or unseen than in training.",
+            statistic="defects",
         )
 
     def expected_accuracy(self) -> Alert:
@@ -94,10 +111,11 @@ class _Maker:
             "SlipwayExpectedAccuracyLow",
             self._below(accuracy, rows, self._limits.rows),
             HOUR_S,
-            summary="The model expects to be wrong more often than in training",
+            summary=f"A model of {self._service} expects to be right in {_PERCENT}, less than in training",
             description=f"By its own calibrated probabilities {_MODEL} was right in {_PERCENT} of the last hour's "
             f"answers, more than {100 * self._limits.accuracy:g} points below the reference sample. No labels are "
             "needed for this; it holds while only the inputs change.",
+            statistic="expected_accuracy",
         )
 
     def realized_accuracy(self) -> Alert:
@@ -108,10 +126,11 @@ class _Maker:
             "SlipwayAccuracyLow",
             self._below(accuracy, rows, self._limits.labels),
             HOUR_S,
-            summary="The model is wrong more often than in training",
+            summary=f"A model of {self._service} is right in {_PERCENT}, less than in training",
             description=f"By the labels of the last day {_MODEL} was right in {_PERCENT} of its "
             f"answers, more than {100 * self._limits.accuracy:g} points below the reference sample.",
             category="quality",
+            statistic="accuracy",
         )
 
     def _sizes(self, kind: str, floor: float, **labels: str) -> str:
@@ -150,8 +169,17 @@ class _Maker:
         return f"{accuracy}\nand\n{upper}\n< {reference} - {self._limits.accuracy:g}\nand\n{rows} >= {least:g}"
 
     def _alert(
-        self, name: str, expr: str, for_s: float, *, summary: str, description: str, category: str = "drift"
+        self,
+        name: str,
+        expr: str,
+        for_s: float,
+        *,
+        summary: str,
+        description: str,
+        category: str = "drift",
+        **facts: str,
     ) -> Alert:
+        """`facts` are annotations for programs: `episodes` reads them."""
         labels = {
             "severity": "ticket",
             "service": self._service,
@@ -163,5 +191,8 @@ class _Maker:
             "description": description,
             "runbook_url": RUNBOOKS.format(alert=name),
             "dashboard_url": DASHBOARD.format(service=self._service),
+            "value": "{{ $value | printf `%.6g` }}",
+            "releases": RELEASES,
+            **facts,
         }
         return Alert(name=name, expr=expr, for_s=self._time.of(for_s), labels=labels, annotations=annotations)

@@ -67,7 +67,8 @@ def build_profile(
         model: Its name.
         inputs: Tensors of its row: `RowCodec(Customer).specs`.
         table: Field -> its values in the training sample, one a row: numbers, words, None, or numbers as text. A field
-            that is an array has `[n, …]` values. Columns that are no field are left alone.
+            that is an array has `[n, …]` values. Columns that are no field are left alone. Empty where no input can be
+            watched, as of a model of pictures: then its predictions are its profile.
         outputs: Tensors of its answer; needed with `predictions`.
         prediction: The field of the answer to watch; by default the first that can be.
         predictions: What the model answered for a sample. Better for rows it was not trained on: on its own training
@@ -79,7 +80,8 @@ def build_profile(
     Raises:
         TableError: The table does not fit the row; the message names column, row and value.
     """
-    count = _rows(inputs, table)
+    is_blind = predictions is not None and not any(map(watchable, inputs))
+    count = len(predictions) if predictions is not None and is_blind else _rows(inputs, table)
     weights = importance or {}
     features: list[Feature] = []
     unwatched: list[str] = []

@@ -5,7 +5,8 @@ rows or `BUFFER_BYTES`), and so is the number of
 series; what a row costs the caller is an append, and one pass in `CHUNK` rows.
 
 Above `rows_per_s` one row in k is looked at, at a random place in each k, and counts k: unbiased, and no period of the
-traffic can hide in it. k changes between two passes only, so the rows of a pass have one weight.
+traffic can hide in it. k changes between two passes only, so the rows of a pass have one weight; it follows what came
+in a second, not in a pass: a request of 300 rows takes a millisecond and is no rush.
 
 Feed it what callers were answered. Leave out synthetic traffic.
 """
@@ -30,6 +31,9 @@ from slipway_signals.slots import Slots
 __all__ = ["DriftCounters"]
 
 ROWS_PER_S: Final = 500.0
+SECOND_S: Final = 1.0
+"""Over which it is judged how many rows come. Within it k doubles when so many were looked at as a second may have."""
+
 BUFFER_BYTES: Final = 4 * 2**20
 """Rows with large arrays are counted sooner, so that their bytes are not kept."""
 
@@ -90,6 +94,10 @@ class DriftCounters:
         self._rows = 0
         self._bytes = 0
         self._since = clock()
+        self._came = 0
+        """Rows since then."""
+        self._looked = 0
+        """Rows looked at since then, or since k was doubled."""
 
     def observe(self, payload: Payload, rows: int, arrays: Arrays, start: int, key: bytes = b"") -> None:
         """Rows were answered. HOT: 0.1 µs where they are not chosen.
@@ -109,18 +117,21 @@ class DriftCounters:
 
     def flush(self) -> None:
         """Count what is buffered, and see how many rows come. Call it once a second, and before the process ends."""
-        now = self._clock()
-        elapsed_s = now - self._since
-        if self._rows:
-            entries, weight = self._entries, float(self._every)
-            self._entries = []
-            self._count(entries, weight)
-        if elapsed_s > 0:
-            rate = self._rows * self._every / elapsed_s
-            self._every = max(1, -int(-rate // self._rows_per_s))
-            self._place = 0  # the next k begins here: the last place is one of the old k
-            self._since = now
+        now, looked, every = self._clock(), self._rows, self._every
+        if looked:
+            entries, self._entries = self._entries, []
+            self._count(entries, float(every))
         self._rows = self._bytes = 0
+        self._came += looked * every
+        self._looked += looked
+        elapsed_s = now - self._since
+        if elapsed_s >= SECOND_S:
+            every = max(1, -int(-self._came / elapsed_s // self._rows_per_s))
+            self._since, self._came, self._looked = now, 0, 0
+        elif self._looked >= self._rows_per_s * SECOND_S:
+            every, self._looked = 2 * every, 0
+        if every != self._every:
+            self._every, self._place = every, 0  # the next k begins here: the last place is one of the old k
 
     def _choose(self, payload: Payload, rows: int, arrays: Arrays, start: int, key: bytes) -> None:
         at, every = self._skip, self._every
@@ -139,9 +150,10 @@ class DriftCounters:
             if rows == 1:
                 chosen = None
         self._skip = at - rows
-        self._entries.append((key, payload, chosen, count, arrays.get(self._field), start))
+        kept = payload if self._features else b""  # a picture whose answer alone is watched
+        self._entries.append((key, kept, chosen, count, arrays.get(self._field), start))
         self._rows += count
-        self._bytes += len(payload)
+        self._bytes += len(kept)
         if self._rows >= CHUNK or self._bytes >= BUFFER_BYTES:
             self.flush()
 

@@ -2,16 +2,19 @@
 
 It starts nothing. The invariants: a page is never muted and never waits for a deploy; all pages of a service are one
 message, so that a dead service wakes somebody once; nothing is lost: what no route names goes to the platform's
-tickets. Deploys quiet what they cause for as long as they last (an inhibition needs nobody to lift it).
+tickets, and that messages are lost is told in two ways. Deploys quiet what they cause for as long as they last (an
+inhibition needs nobody to lift it).
 Source: https://prometheus.io/docs/alerting/0.25/configuration/
 """
 
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
-from slipway_signals.slo.model import ServiceSlos
-from slipway_signals.slo.monitoring import OWNER, WATCHDOG
+from slipway_signals.slo.model import DAYS, DeployWindow, ServiceSlos
+from slipway_signals.slo.monitoring import FAILING, OWNER, WATCHDOG
 from slipway_signals.slo.promrules import Timing, render_yaml
+from slipway_signals.slo.selectors import Matcher
 
 __all__ = ["WEBHOOK", "render_alertmanager"]
 
@@ -25,6 +28,7 @@ SLOW: Final = "drift|quality|cost"
 """Categories that change in hours: they wait for company, and are repeated once a day."""
 
 NOBODY: Final = "nobody"
+MIDNIGHT: Final = "24:00"
 MINUTE_S: Final = 60
 HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
@@ -42,9 +46,14 @@ def render_alertmanager(
     """
     timing = timing or Timing()
     owners = sorted({OWNER, *(service.owner for service in services), *_owners(services)})
-    names = [f"{kind}-{owner}" for owner in owners for kind in ("page", "ticket")]
-    receivers: list[dict[str, Any]] = [{"name": NOBODY}, _receiver("watchdog", f"{webhook}/watchdog")]
-    receivers += [_receiver(name, f"{webhook}/{name.replace('-', '/', 1)}") for name in names]
+    receivers: list[dict[str, Any]] = [{"name": NOBODY}]
+    receivers.append(_receiver("watchdog", f"{webhook}/watchdog", resolves=False))  # that it ended is no sign of life
+    receivers += [
+        _receiver(f"{kind}-{owner}", f"{webhook}/{kind}/{quote(owner, safe='')}")
+        for owner in owners
+        for kind in ("page", "ticket")
+    ]
+    receivers += [_receiver(f"retraining-{one.service}", one.retraining) for one in services if one.retraining]
     config: dict[str, Any] = {"route": _root(services, owners, timing), "receivers": receivers}
     config["inhibit_rules"] = _inhibitions()
     if any(service.deploy_windows for service in services):
@@ -64,15 +73,16 @@ def _root(services: Sequence[ServiceSlos], owners: Sequence[str], timing: Timing
         "group_interval": timing.text(MINUTE_S),
         "repeat_interval": timing.text(MINUTE_S - 10),  # less than the interval, or every other message is left out
     }
-    routes = [watchdog, {"receiver": NOBODY, "matchers": ['severity="info"']}]
+    failing = _pages(OWNER, timing) | {"matchers": [f'alertname="{FAILING}"'], "continue": True}  # tickets may be it
+    routes = [watchdog, {"receiver": NOBODY, "matchers": ['severity="info"']}, failing]
+    routes += [_retraining(service.service, timing) for service in services if service.retraining]
     routes += [_pages(owner, timing) for owner in owners]
     for owner in owners:
-        routes += [
-            _tickets(owner, timing, f'service="{service.service}"', muted=f"deploy-{service.service}")
-            for service in services
-            if service.deploy_windows and owner in {service.owner, *_owners([service])}
-        ]
-        routes += [_slow_tickets(owner, timing), _tickets(owner, timing)]
+        for service in services:
+            if service.deploy_windows and owner == service.owner:
+                waiting = (f'service="{service.service}"', 'slo=""')
+                routes += _tickets(owner, timing, *waiting, muted=f"deploy-{service.service}")
+        routes += _tickets(owner, timing)
     return {
         "receiver": f"ticket-{OWNER}",
         "group_by": ["alertname", "service"],
@@ -86,7 +96,7 @@ def _root(services: Sequence[ServiceSlos], owners: Sequence[str], timing: Timing
 def _pages(owner: str, timing: Timing) -> dict[str, Any]:
     return {
         "receiver": f"page-{owner}",
-        "matchers": [f'owner="{owner}"', 'severity="page"'],
+        "matchers": [Matcher("owner", "=", owner).text, 'severity="page"'],
         "group_by": ["service"],
         "group_wait": timing.text(10),
         "group_interval": timing.text(5 * MINUTE_S),
@@ -94,22 +104,37 @@ def _pages(owner: str, timing: Timing) -> dict[str, Any]:
     }
 
 
-def _tickets(owner: str, timing: Timing, *more: str, muted: str | None = None) -> dict[str, Any]:
-    """Tickets of one owner; those of a service with deploy windows, less its objectives, can be muted."""
-    route: dict[str, Any] = {
+def _tickets(owner: str, timing: Timing, *more: str, muted: str | None = None) -> list[dict[str, Any]]:
+    """Tickets of one owner that also match `more`, the slow ones first; `muted` names when they wait."""
+    slow: dict[str, Any] = {
         "receiver": f"ticket-{owner}",
-        "matchers": [f'owner="{owner}"', 'severity="ticket"', *more, *(['slo=""'] if muted else [])],
-        "group_by": ["service", "category"],
-        "group_wait": timing.text(MINUTE_S),
+        "matchers": [Matcher("owner", "=", owner).text, 'severity="ticket"', *more, f'category=~"{SLOW}"'],
+        "group_by": ["service", "model", "category"],
+        "group_wait": timing.text(5 * MINUTE_S),
         "group_interval": timing.text(5 * MINUTE_S),
         "repeat_interval": timing.text(DAY_S),
     }
-    return route | ({"mute_time_intervals": [muted]} if muted else {})
+    if muted:
+        slow["mute_time_intervals"] = [muted]
+    quick = {
+        "matchers": slow["matchers"][:-1],
+        "group_by": ["service", "category"],
+        "group_wait": timing.text(MINUTE_S),
+    }
+    return [slow, slow | quick]
 
 
-def _slow_tickets(owner: str, timing: Timing) -> dict[str, Any]:
-    route = _tickets(owner, timing, f'category=~"{SLOW}"')
-    return route | {"group_by": ["service", "model", "category"], "group_wait": timing.text(5 * MINUTE_S)}
+def _retraining(service: str, timing: Timing) -> dict[str, Any]:
+    """What `slipway drift hook` hears, beside the tickets: every alert of a model at once, and again each hour."""
+    return {
+        "receiver": f"retraining-{service}",
+        "matchers": [f'service="{service}"', 'category=~"drift|quality"', 'model!=""'],
+        "continue": True,
+        "group_by": ["service", "track", "model"],
+        "group_wait": timing.text(MINUTE_S),
+        "group_interval": timing.text(5 * MINUTE_S),
+        "repeat_interval": timing.text(HOUR_S),
+    }
 
 
 def _inhibitions() -> list[dict[str, Any]]:
@@ -134,11 +159,23 @@ def _inhibitions() -> list[dict[str, Any]]:
 
 def _interval(service: ServiceSlos) -> dict[str, Any]:
     times = [
-        {"weekdays": [window.days], "times": [{"start_time": window.start, "end_time": window.end}]}
+        {"weekdays": days, "times": [{"start_time": start, "end_time": end}]}
         for window in service.deploy_windows
+        for days, start, end in _within_days(window)
     ]
     return {"name": f"deploy-{service.service}", "time_intervals": times}
 
 
-def _receiver(name: str, url: str) -> dict[str, Any]:
-    return {"name": name, "webhook_configs": [{"url": url, "send_resolved": True}]}
+def _within_days(window: DeployWindow) -> list[tuple[list[str], str, str]]:
+    """The parts of a window that lie within one day each, as Alertmanager wants them: weekdays, start, end."""
+    if window.start < window.end:
+        return [([window.days], window.start, window.end)]
+    first, _, last = window.days.partition(":")
+    numbers = range(DAYS.index(first), DAYS.index(last or first) + 1)
+    nexts = [DAYS[(number + 1) % len(DAYS)] for number in numbers]
+    before = [([window.days], window.start, MIDNIGHT)]
+    return before if window.end == "00:00" else [*before, (nexts, "00:00", window.end)]
+
+
+def _receiver(name: str, url: str, *, resolves: bool = True) -> dict[str, Any]:
+    return {"name": name, "webhook_configs": [{"url": url, "send_resolved": resolves}]}

@@ -24,7 +24,7 @@ from slipway_signals.slo.promised_watches import promised_watches
 from slipway_signals.slo.promrules import INTERVAL_S, Alert, Group, Record, Timing, render_groups
 from slipway_signals.slo.series import Known, selectors_of
 from slipway_signals.slo.slo_drills import slo_cases
-from slipway_signals.slo.watch_drills import watch_cases
+from slipway_signals.slo.watch_drills import looks_back_weeks, watch_cases
 from slipway_signals.slo.watches import Watch
 
 __all__ = ["Part", "alerts_of", "compile_all", "parts_of", "platform_part", "render_part"]
@@ -81,9 +81,6 @@ def parts_of(service: ServiceSlos, timing: Timing, known: Known) -> tuple[Part, 
     """The parts of one service: each objective, then what all services have."""
     source = f"services/{service.service}/slo.yaml"
     found = [_objective(slo, source, timing) for slo in service.slos]
-    unusual = tuple(anomaly_watches(service, timing))
-    records = tuple(anomaly_records(service, timing))
-    found.append(_watched(f"{service.service}.anomaly", source, unusual, timing, records))
     watches = [
         *operation_watches(service.service, service.owner, timing),
         *platform_watches(service.service, service.owner, timing),
@@ -93,7 +90,11 @@ def parts_of(service: ServiceSlos, timing: Timing, known: Known) -> tuple[Part, 
         for watch in promised_watches(service.service, service.owner, timing)
         if not _missing([watch.alert], known)
     ]
-    found.append(_watched(f"{service.service}.operation", source, watches, timing))
+    records = tuple(anomaly_records(service, timing))
+    unusual = [*anomaly_watches(service, timing), *(watch for watch in watches if looks_back_weeks(watch))]
+    found.append(_watched(f"{service.service}.anomaly", source, unusual, timing, records))
+    usual = [watch for watch in watches if not looks_back_weeks(watch)]
+    found.append(_watched(f"{service.service}.operation", source, usual, timing))
     if drift := _drift(service, source, timing, known):
         found.append(drift)
     recorded = [
@@ -146,7 +147,8 @@ def _watched(
 
 
 def _drift(service: ServiceSlos, source: str, timing: Timing, known: Known) -> Part | None:
-    """The rules of drift, once everything that they ask for is counted; their tests are in `test_signals_drift_…`."""
+    """The rules of drift, once everything that they ask for is counted."""
+    from slipway_signals.drift.drills import drift_cases
     from slipway_signals.drift.rules import drift_groups
 
     groups = drift_groups(service.service, service.owner, timing=timing)
@@ -154,7 +156,8 @@ def _drift(service: ServiceSlos, source: str, timing: Timing, known: Known) -> P
     recorded = [rule.name for rule in rules if isinstance(rule, Record)]
     if _missing(rules, known.and_recorded(recorded)):
         return None
-    return Part(name=f"{service.service}.drift", source=source, groups=groups, cases=())
+    cases = drift_cases(service.service, service.owner)
+    return Part(name=f"{service.service}.drift", source=source, groups=groups, cases=cases)
 
 
 def _missing(rules: Iterable[Record | Alert], known: Known) -> Mapping[str, str]:

@@ -97,8 +97,13 @@ def sounding(at_s: float, alerts: Sequence[tuple[Alert, Mapping[str, str], Mappi
 
 
 def render_cases(cases: Sequence[Case], rules: Sequence[str], *, source: str) -> str:
-    """One test file for promtool; `rules` are the files it loads, relative to it."""
+    """One test file for promtool, of cases with the same step; `rules` are the files it loads, relative to it.
+
+    The step is also how often promtool evaluates the rules, and it has one such number a file.
+    """
     step_s = cases[0].step_s if cases else STEP_S
+    if any(case.step_s != step_s for case in cases):
+        raise RuntimeError("this is a bug in slipway: promtool evaluates all cases of a file at the same step")
     document = {
         "rule_files": list(rules),
         "evaluation_interval": f"{step_s}s",

@@ -10,7 +10,7 @@ from typing import Final
 from slipway_signals.slo.drills import GRACE_S, STEP_S, Case, counter, firing, gauge, sounding
 from slipway_signals.slo.watches import Drill, Input, Watch
 
-__all__ = ["watch_cases"]
+__all__ = ["looks_back_weeks", "watch_cases"]
 
 DAY_S: Final = 86_400
 COARSE_S: Final = 300
@@ -22,10 +22,15 @@ QUIET: Final = 0.5
 _VALUE: Final = re.compile(r"\{\{ \$value[^}]*\}\}")
 
 
+def looks_back_weeks(watch: Watch) -> bool:
+    """Whether its drill has the coarse step: such watches share files of their own, since a file has one step."""
+    return watch.drill.window_s > DAY_S
+
+
 def watch_cases(watches: Iterable[Watch]) -> Iterator[Case]:
     """The tests, in the order of the watches."""
     for watch in watches:
-        step_s = COARSE_S if watch.drill.window_s > DAY_S else STEP_S
+        step_s = COARSE_S if looks_back_weeks(watch) else STEP_S
         yield _fires(watch, step_s)
         if watch.drill.has_near_miss:
             yield _near_miss(watch, step_s)
