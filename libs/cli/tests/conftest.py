@@ -35,7 +35,7 @@ def slipway(home: Path, capsys: pytest.CaptureFixture[str]) -> Slipway:
 @pytest.fixture(scope="session")
 def churn() -> Path:
     """The churn service with its model, trained when it is not there."""
-    if not (CHURN / "model" / "churn.ubj").exists():
+    if not all((CHURN / "model" / name).exists() for name in ("churn.ubj", "reference.json")):
         subprocess.run([sys.executable, CHURN / "train.py"], check=True, timeout=120)
     return CHURN
 

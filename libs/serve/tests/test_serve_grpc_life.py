@@ -26,6 +26,8 @@ from slipway_serve.oip.server import start_grpc
 from slipway_serve.oip.status import PROBLEM_KEY, PUSHBACK_KEY
 from slipway_serve.routes import ServerState
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 NARROW = "max_rows = 1\nqueue_rows = 1\nbatching = false\n"

@@ -191,6 +191,7 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     assert answer.endswith(b'{"alive":true}')
 
 
+@pytest.mark.alone
 def test_a_client_that_leaves_is_counted_and_its_row_is_given_up(tmp_path: Path) -> None:
     folder = write_minimal(tmp_path / "svc", "slowly", "\n[runtime.models.slowly]\ninline_ms = 0\n")
     source = folder / "src" / "slowly_service.py"

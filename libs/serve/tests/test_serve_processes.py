@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serve_folders import write_full, write_minimal
 from serve_process import Served, serving
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 ROW = {"tenure_days": 900.0, "mean_charge": 12.5}
 
 

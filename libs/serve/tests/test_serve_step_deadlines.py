@@ -12,6 +12,8 @@ from slipway_serve import Problem, Service, gather
 from slipway_serve.handlers import EndpointHandler
 from slipway_serve.routes import Asked
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 LENGTH_S = 5.0
 UNIT_S = 0.04
 

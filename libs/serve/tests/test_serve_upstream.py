@@ -13,6 +13,8 @@ from slipway_serve.call import Call
 from slipway_serve.upstream import Upstream, UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
 from slipway_serve.upstream_exchange import parse_retry_after
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 if TYPE_CHECKING:
     from slipway_serve.call import CallEngine
 

@@ -5,6 +5,8 @@ from serve_folders import write_minimal
 from serve_process import serving
 from upstream_servers import Neighbour, neighbour
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 RELAY = '''
 
 from collections.abc import AsyncIterator

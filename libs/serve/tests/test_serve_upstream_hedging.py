@@ -8,6 +8,8 @@ from upstream_servers import Reply, neighbour
 from slipway_runtime.resilience import BudgetLimits
 from slipway_serve.upstream import Upstream, UpstreamLimits, UpstreamTimeout
 
+pytestmark = pytest.mark.alone  # how long something takes is judged here
+
 
 def test_a_hedge_answers_for_a_request_that_is_late() -> None:
     with neighbour(lambda number: Reply(hangs=number == 0, body=b"quick")) as server:

@@ -1,5 +1,6 @@
 """One training for all tests, and the model of it beside the service."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,5 +27,7 @@ def folder(trained: Path) -> Path:
         placed = FOLDER / "model" / made.name
         if not placed.exists() or placed.read_bytes() != made.read_bytes():
             placed.parent.mkdir(exist_ok=True)
-            shutil.copyfile(made, placed)
+            beside = placed.with_name(f"{placed.name}.{os.getpid()}")
+            shutil.copyfile(made, beside)
+            beside.replace(placed)  # tests of another process may be reading it
     return FOLDER
