@@ -66,6 +66,11 @@ SERVERS = {
     ),
     "ray-batch": Server(f"{HOME}/ray/bin/python ray_svc.py", "/", env={"RAY_USAGE_STATS_ENABLED": "0"}),
 }
+PARTS = {
+    f"slipway-{part}": Server(SERVE.format(HOME / f"service-{part}"))
+    for part in ("drift", "capture", "traces", "unlogged")
+}
+"""Ours with one part of telemetry on, or without logs (`watched.py`); measured only when they are named."""
 ACCEL = {
     "asgi-hello": SERVERS["asgi-hello"],
     "slipway": Server(SERVE.format(HERE / "accel")),

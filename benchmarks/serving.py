@@ -23,6 +23,7 @@ from typing import NamedTuple
 from servers import (
     ACCEL,
     HOME,
+    PARTS,
     SERVERS,
     Server,
     cpu_s,
@@ -67,7 +68,7 @@ def main() -> int:
     servers = SERVERS if options.model == "churn" else ACCEL
     os.environ["BENCH_MODEL"] = options.model
     for name in options.servers.split(",") if options.servers else servers:
-        for line in measured(name, servers[name], options):
+        for line in measured(name, (servers | PARTS)[name], options):
             failed |= "did not start" in line
             print(line, flush=True)
     return int(failed)

@@ -34,6 +34,6 @@ rm -rf "$dir/service-off" && cp -r "$here/service" "$dir/service-off" # ours wit
 sed -i.bak 's/^max_rows = .*/batching = false/' "$dir/service-off/slipway.toml"
 rm -rf "$dir/service-pool" && cp -r "$here/service" "$dir/service-pool" # ours through a runner pool
 echo 'pool = { replicas = 1 }' >>"$dir/service-pool/slipway.toml"
-"$here/../.venv/bin/python" "$here/watched.py" # ours with traces, drift and capture on
+"$here/../.venv/bin/python" "$here/watched.py" # ours with traces, drift and capture on, together and each alone
 printf '\x60\0\0\0\0\0\0\0%-96s\0\0\0\0' '{"nothing":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' >"$here/accel/model/nothing.safetensors"
 echo "ready: $dir"

@@ -1,10 +1,13 @@
-"""The bench's service with everything that watches it switched on, and a collector for its traces.
+"""The bench's service with what watches it switched on, all together and each alone, and a collector for its traces.
 
-    .venv/bin/python benchmarks/watched.py            # makes $BENCH_DIR/service-watched; setup.sh calls it
+    .venv/bin/python benchmarks/watched.py            # makes $BENCH_DIR/service-watched, …; setup.sh calls it
     taskset -c 1 .venv/bin/python benchmarks/watched.py --collect &   # takes the traces while serving.py runs
     .venv/bin/python benchmarks/serving.py --servers slipway,slipway-watched --conns 64
+    .venv/bin/python benchmarks/serving.py --servers slipway-unlogged,slipway,slipway-drift --conns 64
 
-Traces at 1 %, capture at 1 %, and drift of all features and the prediction; metrics and logs are always on.
+Traces at 1 %, capture at 1 %, and drift of all features and the prediction. Metrics are always on. So are logs but in
+`slipway-unlogged`, which says nothing: `slipway` beside it is what logs cost; `slipway-drift`, `slipway-capture` and
+`slipway-traces` beside `slipway` are what that part costs alone.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import http.server
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,32 +27,60 @@ HERE = Path(__file__).parent
 HOME = Path(os.environ.get("BENCH_DIR", HERE / ".bench"))
 PORT = 4318
 ROWS = 20_000
-WATCHED = """
+TRACES = """
 [runtime.tracing]
 endpoint = "http://127.0.0.1:{port}"
-
+"""
+CAPTURE = """
 [runtime.capture]
 enabled = true
-folder = "{folder}"
+folder = "{captured}"
 rate = 0.01
+"""
+UNLOGGED = """
+[runtime.logging]
+level = "error"
+requests_ratio = 0.0
 """
 
 
+class Variant(NamedTuple):
+    """What is switched on in one folder."""
+
+    has_drift: bool
+    settings: str
+
+
+VARIANTS = {
+    "watched": Variant(has_drift=True, settings=TRACES + CAPTURE),
+    "drift": Variant(has_drift=True, settings=""),
+    "capture": Variant(has_drift=False, settings=CAPTURE),
+    "traces": Variant(has_drift=False, settings=TRACES),
+    "unlogged": Variant(has_drift=False, settings=UNLOGGED),
+}
+
+
 def main() -> None:
-    """Make the folder, or collect."""
+    """Make the folders, or collect."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--collect", action="store_true", help="answer 200 to whatever is exported, until Ctrl-C")
     if parser.parse_args().collect:
         http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Collector).serve_forever()
-    target = HOME / "service-watched"
+    profile = reference(HERE / "service")
+    for name, variant in VARIANTS.items():
+        write(HOME / f"service-{name}", variant, profile)
+
+
+def write(target: Path, variant: Variant, profile: bytes) -> None:
+    """Make the folder of one variant anew."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(HERE / "service", target)
-    (target / "model" / "reference.json").write_bytes(reference(target))
     settings = target / "slipway.toml"
-    text = settings.read_text().replace(
-        'format = "xgboost"\n', 'format = "xgboost"\nreference = "model/reference.json"\n'
-    )
-    settings.write_text(text + WATCHED.format(port=PORT, folder=HOME / "captured"))
+    text = settings.read_text()
+    if variant.has_drift:
+        (target / "model" / "reference.json").write_bytes(profile)
+        text = text.replace('format = "xgboost"\n', 'format = "xgboost"\nreference = "model/reference.json"\n')
+    settings.write_text(text + variant.settings.format(port=PORT, captured=HOME / f"captured-{target.name}"))
 
 
 def reference(folder: Path) -> bytes:
