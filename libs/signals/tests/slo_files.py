@@ -1,13 +1,17 @@
 """What the tests of objectives share: an `slo.yaml` to change, compiled parts, and the real promtool."""
 
+import re
 import subprocess
 from pathlib import Path
 
+from msgspec import structs
+
 from slipway_signals.slo.compile import Part, parts_of, render_part
+from slipway_signals.slo.drills import Case
 from slipway_signals.slo.model import ServiceSlos
 from slipway_signals.slo.openslo import read_slos
 from slipway_signals.slo.promrules import Timing
-from slipway_signals.slo.series import Known
+from slipway_signals.slo.series import Known, selectors_of
 from slipway_signals.slo.yamltext import parse_documents
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,8 +89,34 @@ def part_of(text: str) -> Part:
 
 
 def run_part(part: Part, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Write a part and let promtool run its tests."""
-    return run_files(render_part(part, with_tests=True), folder)
+    """Let promtool run the tests of a part, each beside the rules that it asks for."""
+    files: dict[str, str] = {}
+    for number, case in enumerate(part.cases):
+        files |= render_part(structs.replace(asked(part, case), name=f"{part.name}-{number}"), with_tests=True)
+    return run_files(files, folder)
+
+
+def asked(part: Part, case: Case) -> Part:
+    """The part with one case, and no rule that has no say in it: promtool evaluates them all at every step.
+
+    Where a case reads the words of an alert or asks for any alert, all rules stay.
+    """
+    part = structs.replace(part, cases=(case,))
+    alerts = [re.findall(r'alertname="(\w+)"', check.expr) for check in case.checks if "ALERTS" in check.expr]
+    if case.soundings or not all(alerts):
+        return part
+    rules = [rule for group in part.groups for rule in group.rules]
+    names = {name for found in alerts for name in found}
+    names |= {selector.metric for check in case.checks for selector in selectors_of(check.expr)}
+    more = True
+    while more:
+        found = {s.metric for rule in rules if rule.name in names for s in selectors_of(rule.expr)}
+        more = not found <= names
+        names |= found
+    groups = (
+        structs.replace(group, rules=tuple(rule for rule in group.rules if rule.name in names)) for group in part.groups
+    )
+    return structs.replace(part, groups=tuple(groups))
 
 
 def run_files(files: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:

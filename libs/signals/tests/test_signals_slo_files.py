@@ -9,8 +9,6 @@ import pytest
 from slo_files import AVAILABILITY, DEPTH, LATENCY, RAW, ROOT, SLICES, part_of, promtool, read
 
 from slipway_signals import metrics
-from slipway_signals.drift.alerts import drift_alerts
-from slipway_signals.drift.promql import Thresholds
 from slipway_signals.slo import build
 from slipway_signals.slo.compile import alerts_of, compile_all, parts_of, platform_part
 from slipway_signals.slo.facts import ServiceFacts
@@ -43,9 +41,12 @@ def test_the_same_objectives_give_the_same_bytes() -> None:
 def test_every_alert_says_who_how_badly_why_and_where() -> None:
     for alert in every_alert():
         assert alert.labels.keys() >= LABELS, alert.name
-        assert alert.annotations.keys() == ANNOTATIONS, alert.name
+        assert alert.annotations.keys() >= ANNOTATIONS, alert.name  # drift has more, for the retraining hook
         assert alert.labels["severity"] in {"page", "ticket", "info"}
-        assert len(alert.annotations["summary"]) <= 80
+        assert len(re.sub(r"{{.*?}}", "100.0%", alert.annotations["summary"])) <= 80
+        is_read_by_people = alert.labels["severity"] != "info"
+        where = "description" if alert.labels["service"] == "monitoring" else "summary"
+        assert re.search(r"\$value|\d", alert.annotations[where]) or not is_read_by_people, alert.name
         assert alert.name.startswith("Slipway")
         assert alert.annotations["runbook_url"] == f"runbooks/{alert.name}.md"
 
@@ -54,10 +55,7 @@ def test_every_generated_alert_has_a_test_that_it_fires_and_one_that_it_tells() 
     tests = "".join(path.read_text() for path in (ROOT / "observability" / "tests").glob("*.yaml"))
     told = set(re.findall(r"alertname: (Slipway\w+)", tests))
     fires = set(re.findall(r'ALERTS\{alertstate="firing",alertname="(\w+)"', tests))
-    drift = {
-        alert.name for alert in drift_alerts("churn", "x", Timing(), Thresholds())
-    }  # tested beside the drift rules
-    made = {alert.name for alert in every_alert()} - drift
+    made = {alert.name for alert in every_alert()}
 
     assert made <= told
     assert made - {"SlipwaySLOBudgetSpent"} <= fires  # its budget is spent from the first minute: it is told, only
@@ -206,5 +204,5 @@ def test_only_tickets_that_are_no_objective_can_be_muted() -> None:
         r"- receiver: (\S+)\n((?: {6,}.*\n)*?) +mute_time_intervals:", config["alertmanager/alertmanager.yaml"]
     )
 
-    assert [receiver for receiver, _ in muted] == ["ticket-team-churn"]
-    assert 'slo=""' in muted[0][1]
+    assert [receiver for receiver, _ in muted] == ["ticket-team-churn"] * 2
+    assert all('slo=""' in matchers for _, matchers in muted)

@@ -181,7 +181,7 @@ def test_two_objectives_of_one_name_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "window", ["sunday 25:00-26:00 UTC", "friday:monday 09:00-10:00 UTC", "monday 10:00-09:00 UTC", "now"]
+    "window", ["sunday 25:00-26:00 UTC", "friday:monday 09:00-10:00 UTC", "monday 10:00-10:00 UTC", "now"]
 )
 def test_a_deploy_window_that_is_none_is_told(window: str) -> None:
     note = f"slipway.dev/owner: team-churn\n    slipway.dev/deploy-window: {window}"

@@ -71,7 +71,7 @@ def _errors(slo: Slo, timing: Timing) -> Watch:
                 category="anomaly",
                 for_s=QUARTER_S,
                 told=(
-                    f"{slo.title}: worse than at this hour of past weeks",
+                    f"{slo.title}: {{{{ $value | humanizePercentage }}}} bad, worse than at this hour of past weeks",
                     (
                         f"{{{{ $value | humanizePercentage }}}} of the last hour's events of {slo.name} were bad: "
                         f"more than {TIMES_WORSE} times the worst of the same hour in the last three weeks."
@@ -108,7 +108,7 @@ def _traffic(slo: Slo, timing: Timing) -> Watch:
                 category="anomaly",
                 for_s=QUARTER_S,
                 told=(
-                    f"{slo.service} is called much less than usual",
+                    f"{slo.service} gets {{{{ $value | humanizePercentage }}}} of its usual traffic",
                     (
                         f"In the last hour {slo.service} got {{{{ $value | humanizePercentage }}}} of the traffic "
                         "that is usual at this hour of the week."

@@ -77,7 +77,7 @@ def _ending(slo: Slo) -> Alert:
         f"At the rate of the last hour the error budget of {slo.name} is gone in "
         '{{ $value | printf "%.1f" }} hours.'
     )
-    summary = f"{slo.title}: the error budget ends within the hour"
+    summary = f'{slo.title}: the error budget ends in {{{{ $value | printf "%.1f" }}}} hours'
     annotations = annotated(name, slo.service, summary=summary, description=description)
     return Alert(name=name, expr=expr, labels=_labels(slo, "page"), annotations=annotations)
 
@@ -92,7 +92,10 @@ def _spent(slo: Slo) -> Alert:
         f"the target of {float(slo.target):.6g} is missed."
     )
     annotations = annotated(
-        name, slo.service, summary=f"{slo.title}: the error budget is spent", description=description
+        name,
+        slo.service,
+        summary=f"{slo.title}: the error budget is spent, {{{{ $value | humanizePercentage }}}} is left",
+        description=description,
     )
     return Alert(name=name, expr=expr, labels=_labels(slo, "ticket"), annotations=annotations)
 
@@ -106,7 +109,8 @@ def _absent(slo: Slo, timing: Timing) -> Alert:
         f"{{{{ $value }}}} targets of {slo.service} are up, and none counts what {slo.name} needs: "
         f"no alert of this objective can fire. Nothing has been counted for {duration_text(SILENT_S)}."
     )
-    annotations = annotated(name, slo.service, summary=f"{slo.title}: nothing is counted", description=description)
+    summary = f"{slo.title}: nothing has been counted for {duration_text(SILENT_S)}"
+    annotations = annotated(name, slo.service, summary=summary, description=description)
     return Alert(
         name=name, expr=expr, for_s=timing.of(SILENT_S), labels=_labels(slo, "ticket"), annotations=annotations
     )

@@ -11,14 +11,18 @@ from slipway_signals.slo.promrules import Timing
 from slipway_signals.slo.selectors import parse_selector
 from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
 
-__all__ = ["OWNER", "SERVICE", "WATCHDOG", "monitoring_watches"]
+__all__ = ["FAILING", "OWNER", "SERVICE", "WATCHDOG", "monitoring_watches"]
 
 SERVICE: Final = "monitoring"
 """What the label `service` of these alerts says."""
 
 OWNER: Final = "platform"
 WATCHDOG: Final = "SlipwayWatchdog"
-FIVE_MINUTES_S: Final = 300
+FAILING: Final = "SlipwayNotificationsFailing"
+WINDOW_S: Final = 600
+"""Twice Alertmanager's `group_interval`: it counts a message that is lost once in that, and when it was gone and is
+back it may tell of an alert only at the end of that. A window of five minutes had gaps, and was over too early."""
+
 QUARTER_S: Final = 900
 
 
@@ -59,12 +63,12 @@ def monitoring_watches(timing: Timing) -> Iterator[Watch]:
         ),
     )
     yield make.failing(
-        "SlipwayNotificationsFailing",
+        FAILING,
         "alertmanager_notifications_failed_total",
         "integration",
         (
             "Notifications do not arrive",
-            "Alertmanager has failed to deliver by {{ $labels.integration }} for 15 minutes: nobody is being told.",
+            "Alertmanager has failed to deliver by {{ $labels.integration }} for 15 minutes: somebody is not told.",
         ),
     )
     yield make.not_reloaded()
@@ -145,12 +149,12 @@ class _Maker(Shapes):
         )
 
     def failing(self, name: str, counter: str, by: str, told: tuple[str, str]) -> Watch:
-        """Failures in every five minutes of a quarter of an hour; one alone passes."""
+        """Failures in every ten minutes for a quarter of an hour; one alone passes."""
         series = parse_selector(counter).with_label(by, "x").text
         return Watch(
             alert=self.alert(
                 name,
-                f"sum by ({by}) (increase({counter}[{self.timing.text(FIVE_MINUTES_S)}])) > 0",
+                f"sum by ({by}) (increase({counter}[{self.timing.text(WINDOW_S)}])) > 0",
                 category="monitoring",
                 for_s=QUARTER_S,
                 told=told,
@@ -158,7 +162,7 @@ class _Maker(Shapes):
             drill=Drill(
                 inputs=(Input(series=series, kind="counter", healthy=0, faulty=1),),
                 detect_s=30,
-                window_s=FIVE_MINUTES_S,
+                window_s=WINDOW_S,
                 found={by: "x"},
                 has_near_miss=False,
             ),

@@ -40,19 +40,20 @@ class _Maker(Shapes):
     """Writes the watches of one service."""
 
     def down(self) -> Watch:
-        up = self.of("up")
+        """A supervisor answers scrapes also when none of its workers can answer anybody: it says so itself."""
+        up, ready = self.of("up"), self.of("slipway_server_ready")
         return Watch(
             alert=self.alert(
                 "SlipwayServiceDown",
-                f"absent({up} == 1)",
+                f"absent({up} == 1 unless on (job, instance) {ready} == 0)",
                 category="availability",
                 severity="page",
                 for_s=self.timing.of(DOWN_S),
                 told=(
-                    f"{self.service} is down",
+                    f"{self.service} is down: 0 of its targets can answer",
                     (
-                        f"No target of {self.service} could be scraped for a minute: nobody answers, "
-                        "or nobody is reachable."
+                        f"For a minute no target of {self.service} could be scraped, or none had a worker that was "
+                        "ready: nobody answers, or nobody is reachable."
                     ),
                 ),
             ),
@@ -71,7 +72,7 @@ class _Maker(Shapes):
             found={"instance": "a"},
             category="monitoring",
             told=(
-                f"A target of {self.service} is down",
+                f"A target of {self.service} has been down for 5 minutes",
                 f"{{{{ $labels.instance }}}} of {self.service} could not be scraped for 5 minutes.",
             ),
         )
@@ -84,23 +85,26 @@ class _Maker(Shapes):
             found={"worker": "api-0"},
             category="restart",
             told=(
-                "A worker dies again and again",
+                f"A worker of {self.service} has been dying again and again for 5 minutes",
                 f"The worker {{{{ $labels.worker }}}} of {self.service} has been dying after each start for 5 minutes.",
             ),
         )
 
     def not_ready(self) -> Watch:
+        """Workers say it of the models they hold; a pool without a replica has nobody left to say it."""
+        ready, replicas = self.of("slipway_model_ready"), self.of("slipway_pool_replicas", state="active")
         return self.yes_or_no(
             "SlipwayModelNotReady",
-            f"min by (model) ({self.of('slipway_model_ready')}) == 0",
+            f"min by (model) ({ready}) == 0\n"
+            f'or min by (model) (label_replace({replicas}, "model", "$1", "pool", "(.+)")) == 0',
             Input(series=self.of("slipway_model_ready", model="m"), kind="gauge", healthy=1, faulty=0),
             found={"model": "m"},
             category="restart",
             told=(
-                "A model cannot answer",
+                f"A model of {self.service} has not been ready for 5 minutes",
                 (
                     f"Some worker of {self.service} has not been ready to answer with the model "
-                    "{{ $labels.model }} for 5 minutes."
+                    "{{ $labels.model }} for 5 minutes, or the pool of that name has had no replica."
                 ),
             ),
         )
@@ -113,7 +117,7 @@ class _Maker(Shapes):
             value="2",
             category="monitoring",
             told=(
-                "Metrics of a worker cannot be read",
+                f"The metrics of {{{{ $value }}}} workers of {self.service} cannot be read",
                 (
                     f"The metrics of {{{{ $value }}}} workers of {self.service} could not be read for 5 minutes: "
                     "every rate of this service is too low."
@@ -128,7 +132,7 @@ class _Maker(Shapes):
             {"worker": "api-0"},
             category="restart",
             told=(
-                "Workers were started again",
+                f'Workers of {self.service} died {{{{ $value | printf "%.0f" }}}} times in the last hour',
                 (
                     f'Workers of {self.service} died and were started again {{{{ $value | printf "%.0f" }}}} times '
                     "in the last hour."
@@ -144,7 +148,7 @@ class _Maker(Shapes):
             by=("pool", "reason"),
             category="restart",
             told=(
-                "Replicas of a runner pool were lost",
+                f'{self.service} lost {{{{ $value | printf "%.0f" }}}} replicas of a runner pool in the last hour',
                 (
                     f"The pool {{{{ $labels.pool }}}} of {self.service} lost "
                     '{{ $value | printf "%.0f" }} replicas in the last hour; reason: {{ $labels.reason }}.'
@@ -160,7 +164,7 @@ class _Maker(Shapes):
             by=("model",),
             category="quality",
             told=(
-                "Requests kill their runners",
+                f'{{{{ $value | printf "%.0f" }}}} requests to {self.service} killed their runners',
                 (
                     '{{ $value | printf "%.0f" }} requests in the last hour were refused because they, or '
                     f"their equals, killed two runners of the model {{{{ $labels.model }}}} of {self.service}."
@@ -177,7 +181,7 @@ class _Maker(Shapes):
             least=LOST_SIGNALS,
             category="monitoring",
             told=(
-                "Telemetry is lost",
+                f'{self.service} lost {{{{ $value | printf "%.0f" }}}} signals of its telemetry in the last hour',
                 (
                     f'{self.service} dropped {{{{ $value | printf "%.0f" }}}} signals of the kind '
                     "{{ $labels.signal }} in the last hour."
@@ -199,7 +203,7 @@ class _Maker(Shapes):
             window_s=HOUR_S,
             category="cold-start",
             told=(
-                "Requests wait for cold replicas",
+                f"{{{{ $value | humanizePercentage }}}} of the requests to {self.service} wait for cold replicas",
                 (
                     f"{{{{ $value | humanizePercentage }}}} of the last hour's requests for the model "
                     f"{{{{ $labels.model }}}} of {self.service} waited until a replica was ready; 1% may."
@@ -221,7 +225,7 @@ class _Maker(Shapes):
             for_s=10 * MINUTE_S,
             category="capacity",
             told=(
-                "Requests are refused at the door",
+                f"{{{{ $value | humanizePercentage }}}} of the requests to {self.service} are refused at the door",
                 (
                     f"For 10 minutes {{{{ $value | humanizePercentage }}}} of the requests for the model "
                     f"{{{{ $labels.model }}}} of {self.service} have been refused because they could not be "
@@ -243,7 +247,7 @@ class _Maker(Shapes):
             window_s=15 * MINUTE_S,
             category="quality",
             told=(
-                "A model fails on rows",
+                f"A model of {self.service} fails on {{{{ $value | humanizePercentage }}}} of its rows",
                 (
                     f"{{{{ $value | humanizePercentage }}}} of the last 15 minutes' rows of the model "
                     f"{{{{ $labels.model }}}} of {self.service} got an error from it."
@@ -264,7 +268,7 @@ class _Maker(Shapes):
                 f"({every} - {quick}) / ({every} > 0) > {WAIT_SHARE}\nand {every} - {quick} >= {EVENTS_LEAST}",
                 category="capacity",
                 told=(
-                    "Rows wait long in the queue",
+                    f"{{{{ $value | humanizePercentage }}}} of the batches of {self.service} wait long in the queue",
                     (
                         f"The oldest row waited more than {WAIT_S} s in {{{{ $value | humanizePercentage }}}} of the "
                         f"last 15 minutes' batches of the model {{{{ $labels.model }}}} of {self.service}."
@@ -302,7 +306,7 @@ class _Maker(Shapes):
                 f"({slow} - {before} or {slow}) > 0",
                 category="cold-start",
                 told=(
-                    "A model loads slowly",
+                    f"A model of {self.service} took longer than {LOAD_S:g} s to load, {{{{ $value }}}} times",
                     (
                         f"The model {{{{ $labels.model }}}} of {self.service} took longer than {LOAD_S:g} s to load "
                         "and answer, {{ $value }} times in the last hour."

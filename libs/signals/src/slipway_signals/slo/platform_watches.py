@@ -37,7 +37,7 @@ class _Maker(Shapes):
                 f"sum by (pod) (increase({name}}}[{self.timing.text(HOUR_S)}])) > {RESTARTS - 0.5:g}",
                 category="restart",
                 told=(
-                    "A pod restarts again and again",
+                    f'A pod of {self.service} was restarted {{{{ $value | printf "%.0f" }}}} times in the last hour',
                     (
                         f"The container of {self.service} in {{{{ $labels.pod }}}} was restarted "
                         '{{ $value | printf "%.0f" }} times in the last hour.'
@@ -72,7 +72,7 @@ class _Maker(Shapes):
                 category="capacity",
                 for_s=QUARTER_S,
                 told=(
-                    "A pod is about to run out of memory",
+                    f"A pod of {self.service} uses {{{{ $value | humanizePercentage }}}} of its memory limit",
                     (
                         f"{{{{ $labels.pod }}}} of {self.service} has been using {{{{ $value | humanizePercentage }}}} "
                         "of its memory limit for 15 minutes; at 100% the kernel kills it."
@@ -104,7 +104,7 @@ class _Maker(Shapes):
                 category="capacity",
                 for_s=QUARTER_S,
                 told=(
-                    "The memory of a GPU is full",
+                    f"The memory of a GPU of {self.service} is {{{{ $value | humanizePercentage }}}} full",
                     (
                         f"GPU {{{{ $labels.gpu }}}} of {{{{ $labels.Hostname }}}}, on which {self.service} runs, has "
                         "had {{ $value | humanizePercentage }} of its memory in use for 15 minutes."

@@ -12,7 +12,9 @@ from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
 __all__ = ["promised_watches"]
 
 LOST_SHARE: Final = 0.01
-RETRY_SHARE: Final = 0.1
+RETRY_SHARE: Final = 0.05
+"""Half of what `Upstream` allows itself: its budget ends at a tenth of the requests, so a limit there never fires."""
+
 COST_GROWTH: Final = 1.3
 HOUR_S: Final = 3_600
 WEEK_S: Final = 604_800
@@ -39,7 +41,7 @@ class _Maker(Shapes):
             window_s=HOUR_S,
             category="capture",
             told=(
-                "Captured requests are lost",
+                f"{{{{ $value | humanizePercentage }}}} of what {self.service} chose to capture is lost",
                 (
                     f"{{{{ $value | humanizePercentage }}}} of the requests that {self.service} chose to capture for "
                     "the model {{ $labels.model }} in the last hour were not stored; 1% may."
@@ -60,10 +62,10 @@ class _Maker(Shapes):
                 f"{again} / ({every} > 0) > {RETRY_SHARE:g}\nand {again} >= 4",
                 category="retries",
                 told=(
-                    "Calls are repeated too often",
+                    f"{{{{ $value | humanizePercentage }}}} of the calls of {self.service} are repetitions",
                     (
                         f"{{{{ $value | humanizePercentage }}}} of the last 15 minutes' calls of {self.service} to "
-                        "{{ $labels.peer }} were repetitions; 10% may be."
+                        "{{ $labels.peer }} were repetitions; 5% may be."
                     ),
                 ),
             ),
@@ -81,7 +83,7 @@ class _Maker(Shapes):
                 detect_s=HOUR_S / 8,
                 window_s=HOUR_S / 4,
                 found=labels,
-                value="20%",
+                value="10%",
             ),
         )
 
@@ -98,7 +100,10 @@ class _Maker(Shapes):
                 category="cost",
                 for_s=HOUR_S,
                 told=(
-                    "An inference costs more than a week ago",
+                    (
+                        f'An inference of {self.service} costs {{{{ $value | printf "%.1f" }}}} times '
+                        "what it cost a week ago"
+                    ),
                     (
                         f"For an hour an inference of {self.service} has cost "
                         '{{ $value | printf "%.1f" }} times what it cost at the same hour a week ago; '

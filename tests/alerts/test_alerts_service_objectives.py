@@ -1,0 +1,61 @@
+"""A service whose answers fail or come late: pages while the budget burns, tickets when it is gone, then silence.
+
+An hour takes 15 s. Day and night first: much traffic leaves a budget that an hour at night cannot spend at once.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from alert_faults import Story, address_of, environment_of, moody_slos, traffic, wish, write_moody
+from alert_stack import AlertStack
+from serve_process import serving
+
+pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
+
+SLOS = ("moody-availability", "moody-latency")
+PAGES = [f"{name}/{slo}" for name in ("SlipwaySLOBudgetEnding", "SlipwaySLOFastBurn") for slo in SLOS]
+TICKETS = [f"{name}/{slo}" for name in ("SlipwaySLOSlowBurn", "SlipwaySLOBudgetSpent") for slo in SLOS]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("objectives")
+    moody = write_moody(folder / "moody")
+    with (
+        serving(moody, store=folder / "store", env=environment_of(moody)) as served,
+        AlertStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=240) as stack,
+        traffic(served.url, lambda _: wish("fine"), rate=400, clients=8) as callers,
+    ):
+        story = Story(stack)
+        stack.until('slipway:slo_total:rate1h{slo="moody-availability"} > 100')
+        stack.until('sum(increase(http_server_request_duration_seconds_count{service="moody"}[1h])) > 4000')
+        callers.rate = 50
+        stack.until('slipway:slo_total:rate1h{slo="moody-availability"} < 70')
+
+        story.silent([*PAGES, *TICKETS])
+        callers.ask = some_are_bad
+        story.hear(PAGES[:2])
+        callers.ask = all_are_bad
+        story.hear(PAGES[2:])
+        callers.ask = lambda _: wish("fine")
+        story.hear(TICKETS)  # as long as somebody is woken for the objective, they are kept back
+        callers.rate = 2_000
+        yield story
+
+
+def some_are_bad(number: int) -> tuple[str, dict[str, object]]:
+    return wish(("error", "slow", "fine", "fine")[number % 4])
+
+
+def all_are_bad(number: int) -> tuple[str, dict[str, object]]:
+    return wish(("error", "slow")[number % 2])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_errors_and_late_answers_page_while_there_is_something_to_save(story: Story, name: str) -> None:
+    assert story.check(name, "page")["labels"]["category"] in {"availability", "latency"}
+
+
+@pytest.mark.parametrize("name", TICKETS)
+def test_what_was_spent_is_a_ticket_once_nobody_is_woken_any_more(story: Story, name: str) -> None:
+    assert story.check(name, "ticket")["labels"]["category"] in {"availability", "latency"}
