@@ -209,9 +209,12 @@ def test_a_new_digest_is_a_deploy_and_nobody_is_told(spoilt: World) -> None:
     """First, because a quarter of an hour later it is over."""
     asked = f'ALERTS{{alertname="SlipwayDeployInProgress",digest="{NEW}",alertstate="firing"}}'
     spoilt.stack.until(asked, 30)
-    known = httpx.get(f"{spoilt.stack.alertmanager_url}/api/v2/alerts", params={"filter": f'digest="{NEW}"'}).json()
 
-    assert [alert["receivers"] for alert in known] == [[{"name": "nobody"}]]
+    def known() -> list[list[dict[str, str]]]:
+        answer = httpx.get(f"{spoilt.stack.alertmanager_url}/api/v2/alerts", params={"filter": f'digest="{NEW}"'})
+        return [alert["receivers"] for alert in answer.json()]
+
+    assert eventually(lambda: known() == [[{"name": "nobody"}]], 10), known()
     assert eventually(lambda: not spoilt.stack.query(asked), 15 * MINUTE_S + 10)
     assert all("SlipwayDeployInProgress" not in one.firing for one in spoilt.stack.received())
 

@@ -122,7 +122,10 @@ def render_part(part: Part, *, with_tests: bool) -> dict[str, str]:
     rules = RULES.format(name=part.name)
     files = {rules: render_groups(part.groups, source=part.source)}
     if with_tests and part.cases:
-        files[TESTS.format(name=part.name)] = render_cases(part.cases, [f"../{rules}"], source=part.source)
+        groups = [group.name for group in part.groups]
+        files[TESTS.format(name=part.name)] = render_cases(
+            part.cases, [f"../{rules}"], source=part.source, groups=groups
+        )
     return files
 
 

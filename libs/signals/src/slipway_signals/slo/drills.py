@@ -96,10 +96,11 @@ def sounding(at_s: float, alerts: Sequence[tuple[Alert, Mapping[str, str], Mappi
     return Sounding(at_s=at_s, alert=alerts[0][0].name, expected=expected)
 
 
-def render_cases(cases: Sequence[Case], rules: Sequence[str], *, source: str) -> str:
+def render_cases(cases: Sequence[Case], rules: Sequence[str], *, source: str, groups: Sequence[str] = ()) -> str:
     """One test file for promtool, of cases with the same step; `rules` are the files it loads, relative to it.
 
-    The step is also how often promtool evaluates the rules, and it has one such number a file.
+    The step is also how often promtool evaluates the rules, and it has one such number a file. Of several `groups` it
+    takes any first, each time another, unless it is told; then an alert would see a record of this step or of the last.
     """
     step_s = cases[0].step_s if cases else STEP_S
     if any(case.step_s != step_s for case in cases):
@@ -107,6 +108,7 @@ def render_cases(cases: Sequence[Case], rules: Sequence[str], *, source: str) ->
     document = {
         "rule_files": list(rules),
         "evaluation_interval": f"{step_s}s",
+        **({"group_eval_order": list(groups)} if len(groups) > 1 else {}),
         "tests": [_case(case) for case in cases],
     }
     return render_yaml(document, source=source)
