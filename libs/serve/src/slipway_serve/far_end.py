@@ -25,6 +25,8 @@ from slipway_serve.tensors import Given
 
 PORTS: Final[Mapping[str, int]] = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 443}
 """Port of a URL that names none; Triton's and ours."""
+NO_HEADERS: Final[Mapping[str, str]] = {}
+"""Of a call that is made on nobody's behalf."""
 OUTPUTS: Final = "$.outputs"
 ANSWER_BYTES: Final = 256 * 1024 * 1024
 """The largest answer that is read."""

@@ -20,6 +20,7 @@ from slipway_bundle import Arrays, ModelLike, RowCodec, TensorSpec
 from slipway_bundle.row_fields import DTYPES
 from slipway_serve.far_end import (
     ANSWER_BYTES,
+    NO_HEADERS,
     OUTPUTS,
     Address,
     FarEnd,
@@ -33,7 +34,6 @@ from slipway_serve.problems import Problem
 from slipway_serve.protocol import SERVER_NAME
 from slipway_serve.tensors import TensorReader, shown
 
-NO_HEADERS: Final[Mapping[str, str]] = {}
 TIMEOUT_S: Final = 30.0
 """Of a call outside `with_deadline`."""
 CONNECT_S: Final = 10.0
@@ -93,11 +93,12 @@ class RemoteModel:
         `headers` say on whose behalf they are made: the trace that they belong to.
         """
         before: float | None = getattr(self._own, "deadline", None)
+        before_headers: Mapping[str, str] = getattr(self._own, "headers", NO_HEADERS)
         self._own.deadline, self._own.headers = time.monotonic() + seconds, headers
         try:
             yield
         finally:
-            self._own.deadline, self._own.headers = before, NO_HEADERS
+            self._own.deadline, self._own.headers = before, before_headers
 
     def close(self) -> None:
         """Close the connections; calls that run fail."""

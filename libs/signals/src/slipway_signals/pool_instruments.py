@@ -12,8 +12,8 @@ from slipway_signals.slots import Counter, Gauge, Histogram, Slots
 
 __all__ = ["PoolMetrics"]
 
-
 LOSS_REASONS: Final = ("died", "hung", "memory")
+"""Why the dispatcher lets a runner go."""
 
 
 class _Model:

@@ -5,9 +5,8 @@ what waits is in the pipe, which is bounded; each request that was taken from it
 dropped; a collector that is away, slow, hanging or answers 500 costs nothing but drops; at most so many spans a second
 are made, because each takes about 20 µs of a core.
 
-Not a thread of the process that answers: two busy threads of one interpreter hand it to each other thousands of times
-a second, and each time costs more than what it is for. The SDK's own processor is such a thread, and locks the queue
-that requests write to (otel-python#3886).
+Not a thread of the process that answers: whatever it takes of the interpreter, it takes from the requests. The SDK's
+own processor is such a thread, and locks the queue that requests write to (otel-python#3886).
 """
 
 import logging
@@ -127,7 +126,7 @@ class Export:
 def start_export(fd: int, endpoint: str, slots: Slots, *, spans_per_s: int) -> Callable[[int], None]:
     """`Export.run` from the pipe `fd` to the OTLP/HTTP collector at `endpoint`, the URL of its traces.
 
-    Imports OpenTelemetry (0.2 s, 18 MB).
+    Imports OpenTelemetry.
 
     Raises:
         ConfigError: OpenTelemetry is not installed, or one of its variables has a value that it refuses.

@@ -10,7 +10,16 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from slipway_serve.far_end import OUTPUTS, SENTENCE, Address, FarModel, RemoteFailed, RemoteUnavailable, Sent
+from slipway_serve.far_end import (
+    NO_HEADERS,
+    OUTPUTS,
+    SENTENCE,
+    Address,
+    FarModel,
+    RemoteFailed,
+    RemoteUnavailable,
+    Sent,
+)
 from slipway_serve.oip import open_inference_pb2 as pb
 from slipway_serve.oip.messages import contents_of
 from slipway_serve.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -29,7 +38,6 @@ OVERLOADED: Final = frozenset(
     }
 )
 """Codes that say: later, or elsewhere."""
-NO_HEADERS: Final[Mapping[str, str]] = {}
 RECONNECT_MS: Final = 100
 LAST_RECONNECT_MS: Final = 1_000
 """gRPC's own back-off grows to two minutes: a far end that is back would be refused that long."""

@@ -3,12 +3,10 @@
 Pure; it compiles nothing. The invariant: a route has the threshold of an objective whose own selector would count it.
 """
 
-import re
 from collections.abc import Iterable
 
 from slipway_signals.metrics import REQUEST_DURATION
 from slipway_signals.slo.model import Counters, ServiceSlos
-from slipway_signals.slo.selectors import Matcher
 
 __all__ = ["slow_s"]
 
@@ -27,18 +25,6 @@ def slow_s(services: Iterable[ServiceSlos], route: str) -> float | None:
         if isinstance(indicator := slo.indicator, Counters)
         and indicator.threshold_s is not None
         and indicator.part.metric == f"{REQUEST_DURATION.name}_bucket"
-        and all(_matches(matcher, route) for matcher in indicator.part.matchers if matcher.label == LABEL)
+        and all(matcher.accepts(route) for matcher in indicator.part.matchers if matcher.label == LABEL)
     ]
     return -max(found)[1] if found else None
-
-
-def _matches(matcher: Matcher, route: str) -> bool:
-    match matcher.operator:
-        case "=":
-            return route == matcher.value
-        case "!=":
-            return route != matcher.value
-        case "=~":
-            return re.fullmatch(matcher.value, route) is not None
-        case "!~":
-            return re.fullmatch(matcher.value, route) is None

@@ -35,6 +35,18 @@ class Matcher(Struct, frozen=True, order=True):
         escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'{self.label}{self.operator}"{escaped}"'
 
+    def accepts(self, value: str) -> bool:
+        """Whether a series whose label has this value is selected; "" is a label that is not there."""
+        match self.operator:
+            case "=":
+                return value == self.value
+            case "!=":
+                return value != self.value
+            case "=~":
+                return re.fullmatch(self.value, value) is not None
+            case "!~":
+                return re.fullmatch(self.value, value) is None
+
 
 class Selector(Struct, frozen=True, kw_only=True):
     """One metric and what its labels must be."""

@@ -45,19 +45,7 @@ def problem_of_events(part: Selector, total: Selector, counts: str) -> str | Non
 
 
 def _selects(selector: Selector, labels: dict[str, str]) -> bool:
-    return all(_matches(matcher, labels.get(matcher.label, "")) for matcher in selector.matchers)
-
-
-def _matches(matcher: Matcher, value: str) -> bool:
-    match matcher.operator:
-        case "=":
-            return value == matcher.value
-        case "!=":
-            return value != matcher.value
-        case "=~":
-            return re.fullmatch(matcher.value, value) is not None
-        case "!~":
-            return re.fullmatch(matcher.value, value) is None
+    return all(matcher.accepts(labels.get(matcher.label, "")) for matcher in selector.matchers)
 
 
 def _candidates(label: str, matchers: Iterable[Matcher]) -> list[str]:
