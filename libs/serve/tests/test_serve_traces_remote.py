@@ -16,7 +16,7 @@ from otlp_sink import Sink, collector
 from serve_folders import write_minimal
 from serve_process import Served, serving
 
-from slipway_serve.lanes import trace_headers
+from slipway_serve.lanes import Caller, call_headers
 from slipway_signals.traces_context import format_traceparent
 from slipway_signals.traces_record import RequestTrace
 
@@ -75,8 +75,8 @@ def test_what_a_far_server_did_is_a_child_of_the_request_that_it_did_it_for(
     assert (answer.status_code, failed.status_code) == (200, 422)
     spans = [span for span in sink.wait_spans(8) if span.trace_id.hex() == TRACE]
     (here,) = [span for span in spans if span.name == "POST /predict"]
-    there = "/inference.GRPCInferenceService/ModelInfer" if scheme == "grpc" else f"/v2/models/far_{scheme}/infer"
-    (server,) = [span for span in spans if span.name == f"POST {there}"]
+    there = "inference.GRPCInferenceService/ModelInfer" if scheme == "grpc" else f"POST /v2/models/far_{scheme}/infer"
+    (server,) = [span for span in spans if span.name == there]
     assert server.parent_span_id == here.span_id
     assert server.trace_state == here.trace_state == "vendor=7"
     inner = {span.name for span in spans if span.parent_span_id == server.span_id}
@@ -147,7 +147,31 @@ def test_whose_call_it_is() -> None:
     def parent(trace: RequestTrace) -> dict[str, str]:
         return {"traceparent": format_traceparent(*trace.ids(), is_sampled=trace.is_sampled)}
 
-    assert trace_headers([None, first, second, sampled, later]) == parent(sampled)
-    assert trace_headers([None, first, second]) == parent(first)
-    assert trace_headers([None, None]) == {}
-    assert trace_headers([]) == {}
+    def users(*traces: RequestTrace | None) -> list[Caller]:
+        return [Caller(trace, is_synthetic=False) for trace in traces]
+
+    assert call_headers(users(None, first, second, sampled, later)) == parent(sampled)
+    assert call_headers(users(None, first, second)) == parent(first)
+    assert call_headers(users(None, None)) == {}
+    assert call_headers([]) == {}
+
+
+def test_a_call_is_synthetic_if_all_are_that_it_is_made_for() -> None:
+    probe, user = Caller(None, is_synthetic=True), Caller(None, is_synthetic=False)
+
+    assert call_headers([probe, probe]) == {"x-slipway-synthetic": "1"}
+    assert call_headers([probe, user]) == {}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_far_server_is_told_that_a_request_is_synthetic(tmp_path: Path, scheme: str) -> None:
+    with foreign() as far:
+        folder = write_beside(tmp_path / "near", f"probed_{scheme}", far, scheme)
+        settings = folder / "slipway.toml"
+        settings.write_text(settings.read_text() + "\n[runtime.server]\ntrust_synthetic = true\n")
+        with serving(folder, store=tmp_path / "store") as near:
+            far.asked.clear()
+            for headers in ({"x-slipway-synthetic": "probe"}, {}):
+                assert httpx.post(f"{near.url}/predict", json=ROW, headers=headers).status_code == 200
+
+    assert ["x-slipway-synthetic" in asked for asked in far.asked] == [True, False]

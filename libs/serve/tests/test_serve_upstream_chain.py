@@ -45,8 +45,8 @@ async def relay(customer: Customer) -> Told:
 '''
 
 
-def write_relay(folder: Path, name: str, url: str) -> Path:
-    write_minimal(folder, name, runtime=f'\n[runtime.resources.following]\nurl = "{url}"\n')
+def write_relay(folder: Path, name: str, url: str, more: str = "") -> Path:
+    write_minimal(folder, name, runtime=f'\n[runtime.resources.following]\nurl = "{url}"\n{more}')
     source = folder / "src" / f"{name}_service.py"
     source.write_text(source.read_text() + RELAY)
     return folder
@@ -69,3 +69,16 @@ def test_along_a_chain_of_services_the_deadline_shrinks(tmp_path: Path) -> None:
     told_ms = [int(seen.headers["x-slipway-timeout-ms"]) for seen in last.seen]
     assert len(told_ms) == 1  # a deadline that has passed sends nobody anywhere
     assert 0 < told_ms[0] <= 1_498  # each of the two services took some of it
+
+
+def test_who_is_asked_for_a_synthetic_request_is_told_so(tmp_path: Path) -> None:
+    customer = {"tenure_days": 10.0, "mean_charge": 1.0}
+    trusting = "\n[runtime.server]\ntrust_synthetic = true\n"
+
+    with neighbour() as last:
+        folder = write_relay(tmp_path / "first", "probed", last.url, trusting)
+        with serving(folder, store=tmp_path / "store") as served, served.client() as client:
+            for headers in ({"x-slipway-synthetic": "probe"}, {}):
+                assert client.post("/relay", json=customer, headers=headers).json() == {"status": 200}
+
+    assert [seen.headers.get("x-slipway-synthetic") for seen in last.seen] == ["1", None]

@@ -117,6 +117,7 @@ def test_synthetic_requests_are_neither_users_nor_drift(watched: Served) -> None
             assert client.post("/predict", json=ROW, headers={"x-slipway-synthetic": "probe"}).status_code == 200
 
         assert counted(watched, "slipway_synthetic_requests_total", 5) == 5
+        assert counted(watched, "slipway_synthetic_inferences_total", 5, model="watched") == 5
         assert counted(watched, "slipway_feature_bin_total", 1, feature="tenure_days") == 1
         assert counted(watched, "http_server_request_duration_seconds_count", 1, http_route="/predict") == 1
 

@@ -7,6 +7,7 @@ nowhere else; with names and traces off, beginning costs nothing.
 import time
 from typing import TYPE_CHECKING, Final
 
+from slipway_serve.watching import is_synthetic
 from slipway_signals.traces_record import RequestTrace
 
 if TYPE_CHECKING:
@@ -61,14 +62,14 @@ class Following:
         """It was answered with this HTTP status; tell metrics, traces and the log. HOT."""
         ended = time.monotonic()
         seconds = ended - started
-        is_synthetic = self.naming is not None and self.naming.is_synthetic()
-        if is_synthetic:
+        is_probe = self.naming is not None and is_synthetic()
+        if is_probe:
             self._metrics.synthetic.inc()
         else:
             self._measure(self._template, method, status, seconds)
         if trace is not None and self._tracer is not None:
-            trace.is_synthetic = is_synthetic
-            if self._tracer.end(trace, status, ended) and not is_synthetic:
+            trace.is_synthetic = is_probe
+            if self._tracer.end(trace, status, ended) and not is_probe:
                 self._metrics.exemplify(self._template, method, status, seconds, *trace.ids())
         if self._log is not None:
             self._log(self._template, method, status, seconds, trace)

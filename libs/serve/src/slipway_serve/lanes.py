@@ -7,7 +7,7 @@ are the same; and a process that has no weights of a model never imports the lib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from slipway_bundle import BundleView, ConfigError, LoadedModel
 from slipway_bundle.description import codecs
@@ -22,6 +22,7 @@ from slipway_serve.config import ModelRuntime
 from slipway_serve.lane import Lane, LaneObserver, LanePool, Outputs, outputs_from
 from slipway_serve.service import Model, StreamModel
 from slipway_serve.streams import StreamLane
+from slipway_serve.watching import SYNTHETIC, is_synthetic
 from slipway_signals.traces_record import RequestTrace, current_trace, headers_out
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRunti
     def compute(
         key: bytes, payloads: Sequence[Payload], rows: int, seconds: float, callers: Sequence[object]
     ) -> Outputs:
-        with far.with_deadline(seconds, trace_headers(callers)):
+        with far.with_deadline(seconds, call_headers(callers)):
             return Outputs(computation.compute(key, payloads, rows), outputs)
 
     pool = ConcurrentPool(
@@ -87,22 +88,32 @@ def lane_remote(model: Model[Any, Any], loaded: LoadedModel, runtime: ModelRunti
     return Lane(model.name, inputs, outputs, pool, observer, place="remote", close=far.close)
 
 
-def trace_headers(callers: Sequence[object]) -> Mapping[str, str]:
-    """The trace that one call for many belongs to: that of the first caller whose trace is sampled, or of the first.
+class Caller(NamedTuple):
+    """Who asked for rows of a remote model."""
 
-    A call has one parent, and what nobody sampled would lead nowhere.
+    trace: RequestTrace | None
+    is_synthetic: bool
+
+
+def call_headers(callers: Sequence[object]) -> Mapping[str, str]:
+    """What one call for many says of them.
+
+    It belongs to the trace of the first caller whose trace is sampled, or of the first: a call has one parent, and what
+    nobody sampled would lead nowhere. It is synthetic if all of them are: nothing of a user goes uncounted.
     """
-    traces = [caller for caller in callers if isinstance(caller, RequestTrace)]
+    asked = [caller for caller in callers if isinstance(caller, Caller)]
+    traces = [caller.trace for caller in asked if caller.trace is not None]
     sampled = next((trace for trace in traces if trace.is_sampled), None)
-    return headers_out(sampled or next(iter(traces), None))
+    headers = headers_out(sampled or next(iter(traces), None))
+    return headers | SYNTHETIC if asked and all(caller.is_synthetic for caller in asked) else headers
 
 
-def _asking() -> RequestTrace | None:
+def _asking() -> Caller:
     """The request of this task. Its ids are drawn here, on the event loop: the thread that calls must not write."""
     trace = current_trace.get()
     if trace is not None:
         trace.ids()
-    return trace
+    return Caller(trace, is_synthetic())
 
 
 def stream_here(

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from slipway_bundle import HostError
 from slipway_serve.upstream_errors import UpstreamFailed, UpstreamTimeout
+from slipway_serve.watching import SYNTHETIC, is_synthetic
 from slipway_signals.traces_record import current_trace, headers_out
 
 __all__ = ["Ask", "Exchange", "Outcome", "parse_retry_after"]
@@ -74,8 +75,8 @@ class Exchange:
             httpx.LocalProtocolError: what is to be sent is no HTTP, such as a header with a line break.
         """
         remaining_s = max(SHORTEST_S, ask.deadline - self._clock())
-        traced = headers_out(current_trace.get())
-        headers = {**ask.headers, **traced, TIMEOUT_HEADER: str(max(1, int(remaining_s * 1_000)))}
+        asked_for = {**headers_out(current_trace.get()), **(SYNTHETIC if is_synthetic() else {})}
+        headers = {**ask.headers, **asked_for, TIMEOUT_HEADER: str(max(1, int(remaining_s * 1_000)))}
         if ask.sent:
             headers[ATTEMPT_HEADER] = str(ask.sent + 1)
         timeout = httpx.Timeout(remaining_s, connect=min(remaining_s, self._connect_s))

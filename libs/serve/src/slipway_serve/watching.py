@@ -1,6 +1,7 @@
 """What is remembered of answered rows beside counts: the bins of drift, and captured requests. Off unless configured.
 
-It changes no answer and waits for nothing. The invariants: synthetic traffic is left out; a row is seen once, where its
+It changes no answer and waits for nothing. The invariants: synthetic traffic is left out, but that its rows
+are counted as such; a row is seen once, where its
 answer is given to whoever asked (a path of its own, an endpoint, the Open Inference Protocol), in any lane.
 """
 
@@ -20,9 +21,10 @@ from slipway_runtime import Answer
 from slipway_serve.config import RuntimeConfig, ServerConfig
 from slipway_serve.declarations import Model
 from slipway_serve.problems import problem_of
+from slipway_signals import metrics
 from slipway_signals.capture.config import CaptureConfig
 from slipway_signals.capture.sampling import row_id
-from slipway_signals.slots import Slots
+from slipway_signals.slots import Counter, Slots
 from slipway_signals.traces_record import current_trace
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ ID_HEADER: Final = b"x-request-id"
 PLAIN: Final = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 """What a client may call its request; it is echoed in a header, written into files and looked for in labels."""
 SYNTHETIC_HEADER: Final = b"x-slipway-synthetic"
+SYNTHETIC: Final[Mapping[str, str]] = {SYNTHETIC_HEADER.decode(): "1"}
+"""What is sent along where a synthetic request makes us ask another server."""
 
 current_request: Final[ContextVar[RequestFacts | None]] = ContextVar("slipway_request", default=None)
 """Of the request that this task answers; set by its route, and only if somebody watches or it is synthetic."""
@@ -116,11 +120,6 @@ class Naming:
         request = current_request.get() if self._wants_ids else None
         return None if request is None else (ID_HEADER, request.request_id.encode())
 
-    def is_synthetic(self) -> bool:
-        """Whether the request of this task is."""
-        request = current_request.get()
-        return request is not None and request.is_synthetic
-
 
 class RowWatch:
     """Watches the rows of one model.
@@ -129,17 +128,28 @@ class RowWatch:
         model: its name.
         drift: counts them into bins; None: the bundle has no reference profile.
         capture: keeps a share of them; None: switched off.
+        synthetic: counts rows of tests and probes; None: nobody is believed to send any.
     """
 
-    def __init__(self, model: str, drift: "DriftCounters | None", capture: "CaptureLog | None") -> None:
+    def __init__(
+        self,
+        model: str,
+        drift: "DriftCounters | None",
+        capture: "CaptureLog | None",
+        synthetic: Counter | None = None,
+    ) -> None:
         self._model = model
         self._drift = drift
         self._capture = capture
+        self._synthetic = synthetic
 
     def answered(self, payload: "Payload", rows: int, key: bytes, answer: Answer, outputs: "Outputs") -> None:
         """Packed rows were answered. HOT."""
         request = current_request.get()
-        if self._drift is not None and (request is None or not request.is_synthetic):
+        if request is not None and request.is_synthetic:
+            if self._synthetic is not None:
+                self._synthetic.inc(rows)
+        elif self._drift is not None:
             try:
                 self._drift.observe(payload, rows, outputs.arrays, answer.start, key)
             except Exception:  # our bug must not cost an answer, nor a log line for each
@@ -222,6 +232,7 @@ class Watching:
     ) -> None:
         self._view = view
         self._slots = slots
+        self._trusts_synthetic = config.server.trust_synthetic
         self._drift: list[DriftCounters] = []
         self._capture = _capture_of(view, models, config.capture, slots) if config.capture.enabled else None
 
@@ -242,7 +253,10 @@ class Watching:
 
             drift = DriftCounters(self._slots, lane.name, decode_profile(profile), lane.inputs)
             self._drift.append(drift)
-        return None if drift is None and self._capture is None else RowWatch(lane.name, drift, self._capture)
+        synthetic = self._slots.counter(metrics.SYNTHETIC_ROWS, lane.name) if self._trusts_synthetic else None
+        if drift is None and self._capture is None and synthetic is None:
+            return None
+        return RowWatch(lane.name, drift, self._capture, synthetic)
 
     def flush(self) -> None:
         """Count what is buffered; once a second."""
@@ -258,6 +272,12 @@ class Watching:
         self.flush()
         if self._capture is not None:
             self._capture.close(timeout_s)
+
+
+def is_synthetic() -> bool:
+    """Whether the request that this task answers is of a test or a probe."""
+    request = current_request.get()
+    return request is not None and request.is_synthetic
 
 
 def naming_of(runtimes: Sequence[RuntimeConfig], server: ServerConfig) -> Naming | None:

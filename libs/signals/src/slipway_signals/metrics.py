@@ -217,6 +217,12 @@ SYNTHETIC: Final = Metric(
     "counter",
     "Requests of tests and probes, from callers that are trusted to say so; no other metric of requests has them.",
 )
+SYNTHETIC_ROWS: Final = Metric(
+    "slipway_synthetic_inferences_total",
+    "counter",
+    "Of the rows that ended ok, those of tests and probes: computed like any others, and no user's.",
+    ("model",),
+)
 RETRIES_SEEN: Final = Metric(
     "slipway_requests_repeated_total", "counter", "Requests whose caller says that it asks again."
 )
@@ -244,7 +250,7 @@ ALL: Final = (
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
     *(SERVER_READY, WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
     *(PROCESS_MEMORY, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
-    *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC),
+    *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC, SYNTHETIC_ROWS),
     *metrics_drift.ALL,
     *metrics_capture.ALL,
     *metrics_traces.ALL,

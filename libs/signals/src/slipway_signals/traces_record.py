@@ -95,6 +95,8 @@ class RequestTrace(msgspec.Struct, eq=False, weakref=False, gc=False):
     steps: list[Step] | None = None
     kept: Kept = ""
     is_synthetic: bool = False
+    rpc_status: str = ""
+    """Of a gRPC call: how it ended, `OK` or another name of a status code."""
     own_span: int = 0
     """Id of the server span, once drawn; see `ids`."""
     own_trace: bytes = b""

@@ -7,7 +7,7 @@ traces, so none can be its parent. Parts that were exported apart are joined by 
 
 Each is a `ReadableSpan`, which is what the SDK's own processors hand to exporters. Not thread-safe: one thread's.
 
-Source: semantic conventions 1.44, HTTP server spans and messaging batches (links).
+Source: semantic conventions 1.44, HTTP and gRPC server spans and messaging batches (links).
 """
 
 import functools
@@ -98,7 +98,7 @@ class OtlpSender:
         method = trace.method if trace.method in METHODS else METHOD_OTHER
         status = Status(StatusCode.ERROR, trace.error_type or None) if trace.kept == "error" else None
         yield self._make(
-            f"{method if method != METHOD_OTHER else 'HTTP'} {trace.route}",
+            trace.route[1:] if trace.rpc_status else f"{method if method != METHOD_OTHER else 'HTTP'} {trace.route}",
             server,
             parent,
             trace.started,
@@ -223,14 +223,21 @@ class _Resource(Resource):
 
 
 def _server_attributes(trace: RequestTrace, method: str) -> Attributes:
-    about: Attributes = {
-        "http.request.method": method,
-        "url.scheme": "http",
-        "url.path": trace.path[:PATH_CHARACTERS],
-        "http.route": trace.route,
-        "http.response.status_code": trace.status,
-        "slipway.kept": trace.kept,
-    }
+    about: Attributes = {"slipway.kept": trace.kept}
+    if trace.rpc_status:
+        about |= {
+            "rpc.system.name": "grpc",
+            "rpc.method": trace.route[1:],
+            "rpc.response.status_code": trace.rpc_status,
+        }
+    else:
+        about |= {
+            "http.request.method": method,
+            "url.scheme": "http",
+            "url.path": trace.path[:PATH_CHARACTERS],
+            "http.route": trace.route,
+            "http.response.status_code": trace.status,
+        }
     if trace.kept == "error":
         about["error.type"] = trace.error_type or str(trace.status)
     if trace.is_synthetic:

@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import Message
 
 from slipway_serve.following import Following, is_repeated
-from slipway_serve.oip.status import code_of, message_of, trailers_of
+from slipway_serve.oip.status import CODES, code_of, message_of, trailers_of
 from slipway_serve.problems import Problem, problem_of
 from slipway_serve.routes import Headers, ServerState
 from slipway_serve.stream_reply import IDLE_S, ClientStalledError
@@ -97,7 +97,7 @@ class Measured:
             number: of the request in its call.
         """
         started = time.monotonic()
-        status = 200
+        status, code = 200, grpc.StatusCode.OK
         trace: RequestTrace | None = None
         self._server.metrics.active.add(1)
         try:
@@ -107,18 +107,21 @@ class Measured:
         except asyncio.CancelledError:
             left_s = context.time_remaining()
             status = 504 if left_s is not None and left_s <= 0 else 499
+            code = CODES[status]
             raise
         except ClientStalledError:
-            status = 499
+            status, code = 499, grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001  # the top of the call's task: everything becomes an answer
             failure = self._failure(error)
-            status = failure.problem.status
+            status, code = failure.problem.status, code_of(failure.problem)
             if trace is not None and status >= 500:
                 trace.error_type = type(error).__name__
             return failure
         finally:
             self._server.metrics.active.add(-1)
+            if trace is not None:
+                trace.rpc_status = code.name
             self._following.end(METHOD, status, started, trace)
 
     def _failure(self, error: Exception) -> Failure:
