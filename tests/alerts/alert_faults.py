@@ -24,6 +24,7 @@ from serve_process import Served
 from slo_files import AVAILABILITY, LATENCY, read
 
 from slipway_signals.slo.model import ServiceSlos
+from slipway_signals.slo.panels import panel_url
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -200,7 +201,7 @@ class Traffic:
         *,
         rate: float = 50,
         clients: int = 4,
-        patience_ms: int = 2_000,
+        patience_ms: float = 2_000,
     ) -> None:
         self.ask, self.rate = ask, rate
         self.statuses: Counter[int] = Counter()
@@ -326,5 +327,4 @@ def assert_told(alert: Mapping[str, Any], severity: str) -> None:
     assert not re.search(r"<no value>|\bNaN\b|[+-]Inf\b|error expanding|\{\{", " ".join(words.values())), words
     assert (ROOT / words["runbook_url"]).is_file()
     assert words["runbook_url"] == f"runbooks/{labels['alertname']}.md"
-    assert words["dashboard_url"].startswith("observability/dashboards/")
-    assert words["dashboard_url"].endswith(f"var-service={labels['service']}")
+    assert words["dashboard_url"] == panel_url(labels["alertname"], labels["service"])

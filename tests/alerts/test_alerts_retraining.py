@@ -75,7 +75,7 @@ def hooked(folder: Path, sink: EventSink) -> Iterator[Hook]:
 def alertmanager(stack: AlertStack) -> Iterator[AlertStack]:
     """Alertmanager alone: the test says what Prometheus would."""
     try:
-        stack._write()
+        stack.write()
         stack.start_alertmanager()
         yield stack
     finally:

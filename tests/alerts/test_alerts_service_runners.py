@@ -1,4 +1,4 @@
-"""Rows that fail, rows that kill, models that do not load, more rows than can be computed: a ticket for each.
+"""Rows that fail, rows that kill, workers that die, models that do not load, too many rows: a ticket for each.
 
 An hour takes 30 s, five minutes 2.5 s. What counts events of an hour resolves an hour later, so that the faults come
 one after another and the silence after them is waited for once. A crash loop is over after a true minute.
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from alert_faults import Story, address_of, environment_of, kill, moody_slos, row, traffic, write_moody
-from alert_stack import AlertStack
+from alert_faults import Story, address_of, children, environment_of, kill, moody_slos, row, traffic, write_moody
+from alert_stack import AlertStack, eventually
 from serve_process import Served, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
@@ -21,12 +21,10 @@ queue_rows = 32
 pool = { replicas = 2, hang_ms = 5000 }
 """
 DIE, RAISE, SLOW = 1.0, 3.0, 4.0
-DEATHS = [
-    "SlipwayPoisonedRequests", "SlipwayReplicaLosses", "SlipwayWorkerRestarts", "SlipwayColdStarts",
-    "SlipwayWorkerCrashLoop",
-]  # fmt: skip
+RESTARTS = ["SlipwayWorkerRestarts", "SlipwayWorkerCrashLoop"]
+DEATHS = ["SlipwayPoisonedRequests", "SlipwayReplicaLosses", "SlipwayColdStarts"]
 FIRES = [
-    "SlipwayInferenceErrors", "SlipwayQueueWait", "SlipwayShedding", *DEATHS, "SlipwayModelNotReady",
+    "SlipwayInferenceErrors", "SlipwayQueueWait", "SlipwayShedding", *RESTARTS, *DEATHS, "SlipwayModelNotReady",
     "SlipwayModelLoadSlow",
 ]  # fmt: skip
 
@@ -37,7 +35,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     moody = write_moody(folder / "moody", RUNTIME)
     faults = moody / "faults"
     with (
-        serving(moody, store=folder / "store", env=environment_of(moody)) as served,
+        serving(moody, store=folder / "store", env=environment_of(moody), flags={"workers": 2}) as served,
         AlertStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
         traffic(served.url, lambda _: row(), rate=40) as callers,
     ):
@@ -45,6 +43,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         stack.until('sum(increase(slipway_inferences_total{service="moody",result="ok"}[5s])) > 100')
         story.fault(FIRES[:1], lambda: setattr(callers, "ask", lambda n: row(RAISE if n % 5 == 0 else 0.0)))
         callers.ask = lambda _: row()
+        story.fault(RESTARTS, lambda: kill_first(served, times=3))
         story.fault(DEATHS, lambda: poison(served))
         story.quiet(["SlipwayModelNotReady"])  # nor was it while both replicas waited to be started again
         (faults / "no-load").touch()
@@ -56,6 +55,20 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         with traffic(served.url, lambda _: row(SLOW), rate=400, clients=64):
             story.fault(["SlipwayQueueWait", "SlipwayShedding"], lambda: None)
         yield story
+
+
+def kill_first(served: Served, times: int) -> None:
+    """Kill one of the API workers again and again; the other one answers."""
+    killed: set[int] = set()
+
+    def kill_it() -> bool:
+        for process in children(served, "worker"):
+            if process.pid not in killed and '"name":"api-0"' in " ".join(process.cmdline()):
+                killed.add(process.pid)
+                process.kill()
+        return len(killed) >= times
+
+    assert eventually(kill_it, 30)
 
 
 def poison(served: Served) -> None:

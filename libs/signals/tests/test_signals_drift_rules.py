@@ -204,7 +204,7 @@ def test_the_alert_says_what_it_is_about_in_words_with_the_numbers(tmp_path: Pat
                         f"The inputs that moved most: income (PSI {psi:.2f}), contract (PSI 0.00)"
                     ),
                     "runbook_url": "runbooks/SlipwayPredictionDrift.md",
-                    "dashboard_url": "observability/dashboards/slipway-drift.json?var-service=churn",
+                    "dashboard_url": "observability/dashboards/slipway-drift.json?var-service=churn&viewPanel=2",
                     "statistic": "psi", "value": f"{psi:.6g}", "releases": "sha256:a=1.2 sha256:b=1.3",
                     "moved": f"income={psi:.3f} contract=0.000",
                 },

@@ -105,7 +105,7 @@ def call_headers(callers: Sequence[object]) -> Mapping[str, str]:
     traces = [caller.trace for caller in asked if caller.trace is not None]
     sampled = next((trace for trace in traces if trace.is_sampled), None)
     headers = headers_out(sampled or next(iter(traces), None))
-    return headers | SYNTHETIC if asked and all(caller.is_synthetic for caller in asked) else headers
+    return {**headers, **SYNTHETIC} if asked and all(caller.is_synthetic for caller in asked) else headers
 
 
 def _asking() -> Caller:

@@ -10,6 +10,7 @@ long: a feature may move and no answer with it (Rabanser et al., Failing Loudly,
 from typing import Final
 
 from slipway_signals.drift.promql import Thresholds, joined, wilson
+from slipway_signals.slo.panels import panel_url
 from slipway_signals.slo.promrules import Alert, Timing
 
 __all__ = ["drift_alerts"]
@@ -19,7 +20,6 @@ QUARTER_S: Final = 900
 FEATURE_HOURS: Final = 3
 
 RUNBOOKS: Final = "runbooks/{alert}.md"
-DASHBOARD: Final = "observability/dashboards/slipway-drift.json?var-service={service}"
 
 _MODEL = "the model {{ $labels.model }}{{ if $labels.track }} ({{ $labels.track }}){{ end }}"
 _PERCENT: Final = "{{ $value | humanizePercentage }}"
@@ -190,7 +190,7 @@ class _Maker:
             "summary": summary,
             "description": description,
             "runbook_url": RUNBOOKS.format(alert=name),
-            "dashboard_url": DASHBOARD.format(service=self._service),
+            "dashboard_url": panel_url(name, self._service),
             "value": "{{ $value | printf `%.6g` }}",
             "releases": RELEASES,
             **facts,

@@ -149,6 +149,11 @@ def _inhibitions() -> list[dict[str, Any]]:
             "target_matchers": ['severity="ticket"', 'slo!=""'],
             "equal": ["service", "slo"],
         },
+        {  # a runner that is killed again and again: the losses say of which pool, and why
+            "source_matchers": ['alertname="SlipwayReplicaLosses"'],
+            "target_matchers": ['alertname="SlipwayWorkerCrashLoop"', 'worker!~"api-.+"'],
+            "equal": ["service"],
+        },
         {
             "source_matchers": ['alertname="SlipwayDeployInProgress"'],
             "target_matchers": ['severity="ticket"', f'category=~"{DEPLOY_CAUSES}"'],

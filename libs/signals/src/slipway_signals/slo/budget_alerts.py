@@ -12,6 +12,7 @@ from slipway_signals.slo.budget_rules import lower_bound, series
 from slipway_signals.slo.burn import TIERS, Tier, factor
 from slipway_signals.slo.durations import duration_text
 from slipway_signals.slo.model import Slo
+from slipway_signals.slo.panels import panel_url
 from slipway_signals.slo.promrules import Alert, Timing
 
 __all__ = ["annotated", "budget_alerts", "tier_alert"]
@@ -23,7 +24,6 @@ SILENT_S: Final = 1_800
 """How long no event may be counted while targets are up, before somebody looks."""
 
 RUNBOOKS: Final = "runbooks/{alert}.md"
-DASHBOARD: Final = "observability/dashboards/slipway-oncall.json?var-service={service}"
 
 
 def budget_alerts(slo: Slo, timing: Timing) -> tuple[Alert, ...]:
@@ -32,15 +32,13 @@ def budget_alerts(slo: Slo, timing: Timing) -> tuple[Alert, ...]:
     return (*burns, _ending(slo), _spent(slo), _absent(slo, timing))
 
 
-def annotated(
-    alert: str, service: str, *, summary: str, description: str, dashboard: str = DASHBOARD
-) -> dict[str, str]:
+def annotated(alert: str, service: str, *, summary: str, description: str) -> dict[str, str]:
     """The four annotations that every alert has."""
     return {
         "summary": summary,
         "description": description,
         "runbook_url": RUNBOOKS.format(alert=alert),
-        "dashboard_url": dashboard.format(service=service),
+        "dashboard_url": panel_url(alert, service),
     }
 
 

@@ -68,6 +68,7 @@ def budget_records(slo: Slo, timing: Timing) -> tuple[Record, ...]:
         Record(name="slipway:slo_info", expr="vector(1)", labels=_info(slo)),
         _record(slo, "objective:ratio", f"vector({slo.target:f})"),
         _record(slo, "error_budget:ratio", f"vector({budget})"),
+        *_threshold(slo),
         _record(slo, "window:days", f"vector({slo.window_s / 86_400:g})"),
         _record(slo, "budget_remaining:ratio", left),
         _record(slo, "burn_rate:ratio_rate5m", f"{series('errors:ratio_rate5m', slo)} / {budget}"),
@@ -162,6 +163,13 @@ def _lower_bound(slo: Slo, window_s: int, timing: Timing) -> Record:
     bad, total = series(f"bad:rate{window}", slo), series(f"total:rate{window}", slo)
     expr = f"clamp_min(sqrt({bad} * {length}) - {Z}, 0) ^ 2 / ({total} * {length} > 0)"
     return _record(slo, f"errors_lcb:ratio_rate{window}", expr)
+
+
+def _threshold(slo: Slo) -> list[Record]:
+    """How long an answer may take, where the objective is about that: the line in the panels of latency."""
+    if not isinstance(slo.indicator, Counters) or slo.indicator.threshold_s is None:
+        return []
+    return [_record(slo, "threshold:seconds", f"vector({slo.indicator.threshold_s:g})")]
 
 
 def _ends(slo: Slo, timing: Timing) -> str:

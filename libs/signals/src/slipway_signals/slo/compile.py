@@ -14,6 +14,7 @@ from slipway_signals.slo.alertmanager import WEBHOOK, render_alertmanager
 from slipway_signals.slo.anomaly import anomaly_records, anomaly_watches
 from slipway_signals.slo.budget_alerts import budget_alerts
 from slipway_signals.slo.budget_rules import budget_records
+from slipway_signals.slo.business import business_records
 from slipway_signals.slo.drills import Case, render_cases
 from slipway_signals.slo.facts import facts_of
 from slipway_signals.slo.model import Raw, ServiceSlos, Slo
@@ -94,7 +95,8 @@ def parts_of(service: ServiceSlos, timing: Timing, known: Known) -> tuple[Part, 
     unusual = [*anomaly_watches(service, timing), *(watch for watch in watches if looks_back_weeks(watch))]
     found.append(_watched(f"{service.service}.anomaly", source, unusual, timing, records))
     usual = [watch for watch in watches if not looks_back_weeks(watch)]
-    found.append(_watched(f"{service.service}.operation", source, usual, timing))
+    business = tuple(business_records(service))
+    found.append(_watched(f"{service.service}.operation", source, usual, timing, business))
     if drift := _drift(service, source, timing, known):
         found.append(drift)
     recorded = [

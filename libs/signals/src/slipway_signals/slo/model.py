@@ -13,6 +13,7 @@ from slipway_signals.slo.selectors import Selector
 
 __all__ = [
     "DAYS",
+    "Business",
     "Category",
     "Counters",
     "DeployWindow",
@@ -85,6 +86,16 @@ class DeployWindow(Struct, frozen=True, kw_only=True):
     """`10:30`, `24:00`; before the start when the window crosses midnight: each of `days` is that of the start."""
 
 
+class Business(Struct, frozen=True, kw_only=True):
+    """The number that a service is for."""
+
+    title: str
+    """What is counted, over which time: `customers scored an hour`."""
+
+    query: str
+    """PromQL of one number."""
+
+
 class Slo(Struct, frozen=True, kw_only=True):
     """One objective over one indicator."""
 
@@ -123,6 +134,8 @@ class ServiceSlos(Struct, frozen=True, kw_only=True):
     deploy_windows: tuple[DeployWindow, ...] = ()
     retraining: str | None = None
     """Where Alertmanager tells of drift, for `slipway drift hook`; None: nowhere."""
+
+    business: Business | None = None
 
     thresholds_s: tuple[float, ...] = ()
     """Every latency threshold of the request histogram, ascending: what must be a bucket bound."""

@@ -14,9 +14,10 @@ from typing import Final
 
 from slipway_signals.metrics import REQUEST_DURATION
 from slipway_signals.slo import burn
+from slipway_signals.slo.business import read_business
 from slipway_signals.slo.durations import parse_duration
 from slipway_signals.slo.indicators import read_indicator, read_slices
-from slipway_signals.slo.model import DAYS, Category, Counters, DeployWindow, ServiceSlos, Severity, Slo
+from slipway_signals.slo.model import DAYS, Business, Category, Counters, DeployWindow, ServiceSlos, Severity, Slo
 from slipway_signals.slo.series import Known
 from slipway_signals.slo.yamltext import Value, decode_documents, load_documents
 
@@ -24,7 +25,10 @@ __all__ = ["FILE", "load_slos", "read_slos", "slos_of", "thresholds_of", "thresh
 
 FILE: Final = "slo.yaml"
 PREFIX: Final = "slipway.dev/"
-ANNOTATIONS: Final = ("owner", "category", "severity", "alerting", "low-traffic", "deploy-window", "retraining")
+ANNOTATIONS: Final = (
+    *("owner", "category", "severity", "alerting", "low-traffic", "deploy-window", "retraining"),
+    "business-metric",
+)
 NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST_NAME: Final = 63
 SHORTEST_WINDOW_S: Final = 7 * 86_400
@@ -82,12 +86,18 @@ def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> Serv
     slos: list[Slo] = []
     windows: list[DeployWindow] = []
     retraining: str | None = None
+    business: Business | None = None
     for document in documents:
         slo, notes = _slo(document, known)
         if "deploy-window" in notes and (window := _deploy_window(notes["deploy-window"])) not in windows:
             windows.append(window)
         if "retraining" in notes:
             retraining = _retraining(notes["retraining"], retraining)
+        if "business-metric" in notes:
+            found = read_business(notes["business-metric"], slo.service, known)
+            if business not in {None, found}:
+                notes["business-metric"].expect("the same as before: a service has one business metric")
+            business = found
         if twin := next((other for other in slos if other.name == slo.name), None):
             document.fail(f"{slo.name!r} stands twice, first at {twin.source}", expected="a name of its own")
         if slos and slo.service != slos[0].service:
@@ -110,6 +120,7 @@ def read_slos(documents: Sequence[Value], *, known: Known | None = None) -> Serv
         slos=tuple(slos),
         deploy_windows=tuple(windows),
         retraining=retraining,
+        business=business,
         thresholds_s=tuple(sorted(of_requests)),
     )
 

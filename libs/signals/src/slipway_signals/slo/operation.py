@@ -25,6 +25,8 @@ WAIT_SHARE: Final = 0.05
 ERROR_SHARE: Final = 0.01
 LOAD_S: Final = 10.0
 LOST_SIGNALS: Final = 10
+OTHER_THAN_RUNNERS: Final = "api-[0-9]+|dispatcher|exporter|.+-compactor"
+"""Names of workers; a runner that dies is told as a replica that its pool lost, with the reason, and not twice."""
 
 
 def operation_watches(service: str, owner: str, timing: Timing) -> Iterator[Watch]:
@@ -131,11 +133,12 @@ class _Maker(Shapes):
             "slipway_worker_restarts_total",
             {"worker": "api-0"},
             category="restart",
+            only=f'worker=~"{OTHER_THAN_RUNNERS}"',
             told=(
                 f'Workers of {self.service} died {{{{ $value | printf "%.0f" }}}} times in the last hour',
                 (
-                    f'Workers of {self.service} died and were started again {{{{ $value | printf "%.0f" }}}} times '
-                    "in the last hour."
+                    f"Workers of {self.service}, runners of its pools aside, died and were started again "
+                    '{{ $value | printf "%.0f" }} times in the last hour.'
                 ),
             ),
         )

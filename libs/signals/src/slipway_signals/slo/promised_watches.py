@@ -91,8 +91,13 @@ class _Maker(Shapes):
         """Dollars of an inference now, against a week ago at the same hour."""
         window, week = self.timing.text(HOUR_S), self.timing.text(WEEK_S)
         usd, rows = self.of("slipway_cost_usd_per_hour"), self.of("slipway_inferences_total", result="ok")
-        now = f"sum({usd}) / (sum(rate({rows}[{window}])) > 0)"
-        then = f"sum({usd} offset {week}) / (sum(rate({rows}[{window}] offset {week})) > 0)"
+        probes = self.of("slipway_synthetic_inferences_total")
+
+        def each(offset: str = "") -> str:
+            synthetic = f"(sum(rate({probes}[{window}]{offset})) or vector(0))"
+            return f"sum({usd}{offset}) / (sum(rate({rows}[{window}]{offset})) - {synthetic} > 0)"
+
+        now, then = each(), each(f" offset {week}")
         return Watch(
             alert=self.alert(
                 "SlipwayCostRising",

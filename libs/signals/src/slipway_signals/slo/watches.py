@@ -133,16 +133,18 @@ class Shapes:
         category: str,
         told: tuple[str, str],
         by: tuple[str, ...] = (),
+        only: str = "",
         least: int = EVENTS_LEAST - 1,
     ) -> Watch:
-        """So many events in the last hour."""
+        """So many events in the last hour; `only` is a further matcher of the counter."""
         grouped = f" by ({', '.join(by)})" if by else ""
+        counted = self.of(counter).removesuffix("}") + (f",{only}}}" if only else "}")
         window = self.timing.text(HOUR_S)
         limit = least * STEP_S / HOUR_S
         return Watch(
             alert=self.alert(
                 name,
-                f"sum{grouped} (increase({self.of(counter)}[{window}])) > {least - 0.5:g}",  # 2.98 is 3, too
+                f"sum{grouped} (increase({counted}[{window}])) > {least - 0.5:g}",  # 2.98 is 3, too
                 category=category,
                 told=told,
             ),
