@@ -60,7 +60,13 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
         self._ask("Page.navigate", url=url)
-        self.wait(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+        arrived = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+        try:
+            self.wait(arrived)
+        except AssertionError as error:
+            if "navigated" not in str(error):  # the page before was still there, and took the question with it
+                raise
+            self.wait(arrived)
 
     def run(self, script: str) -> Any:
         """The value of an expression; a promise is awaited."""

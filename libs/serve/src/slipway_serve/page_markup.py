@@ -65,7 +65,15 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Child]])
     return el("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def page(title: str, *, styles: Iterable[str], scripts: Iterable[str], body: Iterable[Child], about: str = "") -> bytes:
+def page(
+    title: str,
+    *,
+    styles: Iterable[str],
+    scripts: Iterable[str],
+    body: Iterable[Child],
+    about: str = "",
+    libraries: Iterable[str] = (),
+) -> bytes:
     """A whole document, UTF-8.
 
     Args:
@@ -74,6 +82,7 @@ def page(title: str, *, styles: Iterable[str], scripts: Iterable[str], body: Ite
         scripts: addresses of modules; they run when the document is there.
         body: of the document.
         about: its description, one sentence.
+        libraries: addresses of scripts that are no modules; they run before `scripts`.
     """
     head = el(
         "head",
@@ -84,6 +93,7 @@ def page(title: str, *, styles: Iterable[str], scripts: Iterable[str], body: Ite
         el("title", title),
         el("link", rel="icon", href="data:,"),
         [el("link", rel="stylesheet", href=style) for style in styles],
+        [el("script", src=library, defer=True) for library in libraries],
         [el("script", src=script, type="module") for script in scripts],
     )
     return ("<!doctype html>" + el("html", head, el("body", *body), lang="en")).encode()

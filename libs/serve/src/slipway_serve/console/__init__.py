@@ -1,0 +1,9 @@
+"""`slipway console`: what fires, whom it hurts and what to do, as pages; the dashboards without a Grafana.
+
+It only reads: Prometheus, Alertmanager, `observability/dashboards/` and `runbooks/`. Nothing can be changed through it.
+"""
+
+from slipway_serve.console.app import console_app, serve_console
+from slipway_serve.console.sources import ConsoleOptions
+
+__all__ = ["ConsoleOptions", "console_app", "serve_console"]
