@@ -1,6 +1,8 @@
 """`make demo`: its numbers, its failures, and that nothing is left behind."""
 
+import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +16,12 @@ import psutil
 import pytest
 from cli_commands import ROOT
 from demo_report import Batches, batches_of, failures, quantile, traffic_lines
+from demo_screen import Teller
+from demo_signals import watching
 from demo_traffic import EXPECTED, Outcome, Phase, burst_requests, hasty_requests, steady_requests
+from monitoring import MonitoringError, eventually, find_programs
+
+from slipway_bundle import Store
 
 METRICS = """\
 # HELP slipway_inference_batch_size Rows a batch was computed with.
@@ -91,7 +98,16 @@ def read_until(stream: IO[str] | None, word: str) -> str:
     return "".join(lines)
 
 
+def has_monitoring() -> bool:
+    """Whether the demo can show an alert here."""
+    try:
+        return bool(find_programs())
+    except MonitoringError:
+        return False
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_demo_ends_with_a_summary_in_any_locale_and_with_the_port_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +118,7 @@ def test_the_demo_ends_with_a_summary_in_any_locale_and_with_the_port_taken(tmp_
             pass  # then another process has it, which is as good
 
         with demo(tmp_path / "home", SLIPWAY_DEMO_EXIT="1", LC_ALL="C", TZ="Pacific/Chatham") as process:
-            out, err = process.communicate(timeout=110)
+            out, err = process.communicate(timeout=280)
 
     assert process.returncode == 0, err
     assert err == ""
@@ -112,22 +128,110 @@ def test_the_demo_ends_with_a_summary_in_any_locale_and_with_the_port_taken(tmp_
     assert "failed       0" in out
     assert "\r" not in out + err
     assert "\x1b" not in out + err
+    if has_monitoring():
+        assert_told(out)
+        store = Store.open(tmp_path / "home" / "store")
+        assert len(store.refs()) == 1  # the bad release is gone
+    else:
+        assert "no alert is shown: prometheus" in out
+
+
+def assert_told(out: str) -> None:
+    """An error, the page, the console, the rollback and the end, in this order, with the times of a clock."""
+    lines = re.findall(r"^ +(\d+\.\d) s  (.+)$", out.partition("What on-call saw")[2], re.MULTILINE)
+    at = [float(seconds) for seconds, _ in lines]
+    said = [what for _, what in lines]
+    assert said[0] == "a customer gets an error"
+    assert said[1].startswith("page to team-churn: SlipwaySLOFastBurn, churn answers")
+    assert re.fullmatch(r"the console names churn-availability and the release, [0-9a-f]{12}", said[2])
+    assert said[3].startswith("rolled back: slipway swap churn:")
+    assert said[4:] == ["resolved, says Alertmanager", "resolved, says the console"]
+    assert at == sorted(at)
 
 
 @pytest.mark.slow
-def test_neither_ctrl_c_nor_kill_9_leaves_a_server_behind(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_neither_ctrl_c_nor_kill_9_leaves_a_process_behind(tmp_path: Path) -> None:
+    """The second is killed while its bad release is on its way, with Prometheus, Alertmanager and console running."""
+    soon = "a bad release is on its way" if has_monitoring() else "The server is up"
     with demo(tmp_path / "home") as first, demo(tmp_path / "home") as second:
-        said = [read_until(process.stdout, "The server is up") for process in (first, second)]
-        started = [psutil.Process(process.pid).children(recursive=True) for process in (first, second)]
+        said = [read_until(second.stdout, soon)]
+        started = psutil.Process(second.pid).children(recursive=True)
+        second.kill()
+        said.append(read_until(first.stdout, "The server is up"))
+        started += psutil.Process(first.pid).children(recursive=True)
 
         first.send_signal(signal.SIGINT)
-        second.kill()
 
-        _, alive = psutil.wait_procs([child for children in started for child in children], timeout=30)
-        assert first.wait(30) == 0
-    assert ["The server is up" in text for text in said] == [True, True], said
-    assert all(len(children) >= 3 for children in started)  # guard, supervisor, worker
+        _, alive = psutil.wait_procs(started, timeout=40)
+        assert first.wait(40) == 0
+    assert [soon in said[0], "The server is up" in said[1]] == [True, True], said
+    assert len(started) >= (18 if has_monitoring() else 6)  # guards, and what they guard: server, worker, three more
     assert alive == []
+
+
+@pytest.mark.timeout(60)
+def test_what_is_guarded_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    starter = f"""
+import signal, sys
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+from pathlib import Path
+from monitoring import Running
+running = Running(["sleep", "600"], Path({str(tmp_path / "log")!r}), is_guarded=True)
+print(running.process.pid, flush=True)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        guard = psutil.Process(int(process.stdout.readline()))
+        assert eventually(lambda: bool(guard.children()), 20)
+        family = [guard, *guard.children()]
+
+        process.kill()
+
+        _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
+
+
+def test_without_prometheus_the_demo_says_so_in_one_line_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("monitoring.UNPACKED", tmp_path)
+    out = io.StringIO()
+
+    with watching(Teller(out)) as watch:
+        assert watch is None
+
+    (line,) = out.getvalue().splitlines()
+    assert line.strip() == "no alert is shown: prometheus and alertmanager not found on PATH"
+
+
+@pytest.mark.parametrize("name", ["prometheus-alertmanager", "alertmanager"])
+def test_alertmanager_is_found_under_either_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("monitoring.UNPACKED", tmp_path)
+    for program in ("prometheus", name):
+        (tmp_path / program).write_text("#!/bin/sh\n")
+        (tmp_path / program).chmod(0o755)
+
+    assert find_programs() == (str(tmp_path / "prometheus"), str(tmp_path / name))
+
+
+def test_a_prometheus_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for program in ("prometheus", "alertmanager"):
+        (tmp_path / program).write_text("#!/bin/sh\necho this machine is too old\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr("monitoring.ALERTMANAGERS", ("alertmanager",))
+    out = io.StringIO()
+
+    with watching(Teller(out)) as watch:
+        assert watch is None
+
+    assert [line.strip() for line in out.getvalue().splitlines() if "alert" in line] == [
+        "no alert is shown: alertmanager did not start: this machine is too old"
+    ]
 
 
 @pytest.mark.slow

@@ -22,11 +22,15 @@ from slipway_cli.bundle_verify import verify
 from slipway_cli.capture_compact import compact
 from slipway_cli.capture_forget import forget
 from slipway_cli.client import client
+from slipway_cli.console import console
 from slipway_cli.doctor import doctor
 from slipway_cli.drift_hook import drift_hook
 from slipway_cli.drift_report import drift_report
 from slipway_cli.labels_ingest import ingest
 from slipway_cli.new import new
+from slipway_cli.oncall import oncall
+from slipway_cli.postmortem_new import new_postmortem
+from slipway_cli.ready import ready
 from slipway_cli.serve import serve
 from slipway_cli.simulate import simulate
 from slipway_cli.slo_build import build_slos
@@ -144,6 +148,16 @@ def drift() -> None:
     """The verbs of a noun."""
 
 
+@click.group(
+    cls=VerbGroup,
+    name="postmortem",
+    help="Write down what happened.",
+    examples=(("slipway postmortem new churn --since 6h", "begin with what the systems know"),),
+)
+def postmortem() -> None:
+    """The verbs of a noun."""
+
+
 for _verb in (build, inspect, verify, diff, list_bundles, rm, gc):
     bundle.add_command(_verb)
 for _verb in (check_slos, build_slos, explain_slos):
@@ -153,7 +167,24 @@ for _verb in (compact, forget):
 labels.add_command(ingest)
 for _verb in (drift_report, drift_hook):
     drift.add_command(_verb)
-for _top in (serve, swap, simulate, new, client, bundle, slo, capture, labels, drift, doctor):
+postmortem.add_command(new_postmortem)
+for _top in (
+    serve,
+    swap,
+    simulate,
+    new,
+    client,
+    bundle,
+    slo,
+    capture,
+    labels,
+    drift,
+    oncall,
+    postmortem,
+    console,
+    ready,
+    doctor,
+):
     slipway.add_command(_top)
 
 
