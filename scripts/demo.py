@@ -1,4 +1,4 @@
-"""`make demo`: train, build, verify and serve churn, send it traffic, say what happened, and stay up until Ctrl-C.
+"""`make demo`: train, build, verify and serve churn, send it traffic, show an alert, and stay up until Ctrl-C.
 
 Every step is the real command in its own process; this file only orders them and speaks. It installs nothing
 (`setup.sh` did) and needs no network. The invariants: a failing step ends in one message and a status that is not 0;
@@ -8,21 +8,21 @@ Environment: SLIPWAY_DEMO_EXIT=1 ends after the summary, SLIPWAY_DEMO_STARTED=<e
 SLIPWAY_HOME is where the bundle goes.
 """
 
+import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from demo_report import batches_of, failures, prediction_lines, traffic_lines
-from demo_screen import ROOT, SLIPWAY, StepFailedError, Teller, columns, last_lines, shown, step_line
+from demo_screen import SLIPWAY, StepFailedError, Teller, columns, last_lines, run_step, shown, step_line
 from demo_server import Server, serving
-from demo_traffic import LOYAL, UNHAPPY, get_text, predict_once, send_traffic
+from demo_signals import SCALE, Watch, show_alert, watching
+from demo_traffic import LOYAL, UNHAPPY, Customers, get_text, predict_once, send_traffic
 
 SERVICE: Final = "services/churn"
-STEP_TIMEOUT_S: Final = 300.0
 
 
 def main() -> int:
@@ -56,22 +56,32 @@ def demo(teller: Teller, started: float) -> int:
     teller.finish(2, "build", ref)
     digest = step(teller, 3, "verify", [*SLIPWAY, "bundle", "verify", ref]).strip()
     teller.finish(3, "verify", "every byte hashed, golden examples replayed in a clean process")
-    with serving(teller, ref) as server:
+    with serving(teller, ref) as server, contextlib.ExitStack() as opened:
         teller.finish(4, "serve", server.url)
         unhappy = answer_of(server, UNHAPPY)
         first_s = time.time() - started
         loyal = answer_of(server, LOYAL)
+        watch = opened.enter_context(watching(teller))
         phases = send_traffic(server.port, lambda name, done: teller.live(step_line(5, "traffic", f"{name} {done}")))
         count = sum(len(phase.outcomes) for phase in phases)
         teller.finish(5, "traffic", f"{count} requests: good, bad, in bursts, and in too much of a hurry")
         _, metrics = get_text(server.admin_port, "/metrics")
+        failed = failures(phases)
+        told: list[str] = []
+        if watch is not None and not failed:
+            customers = opened.enter_context(contextlib.closing(Customers(server.port)))
+            told = show_alert(teller, watch, server, ref, customers)
+            teller.finish(6, "alert", "a bad release, the page it caused, the rollback that ended it")
 
         teller.heading(f"First prediction {first_s:.1f} s after the command began")
         _tell(teller, prediction_lines(unhappy, loyal))
         teller.heading("What the traffic met (client and server share this machine)")
         _tell(teller, traffic_lines(phases, batches_of(metrics)))
-        _tell_more(teller, server, ref, digest)
-        if failed := failures(phases):
+        if told:
+            teller.heading(f"What on-call saw (every window of the alerts is divided by {SCALE})")
+            _tell(teller, told)
+        _tell_more(teller, server, watch, ref, digest)
+        if failed:
             statuses = sorted({outcome.status for outcome in failed})
             raise StepFailedError(
                 f"{len(failed)} requests were not answered as they must be: statuses {statuses} (0 = no answer)",
@@ -85,29 +95,9 @@ def demo(teller: Teller, started: float) -> int:
 
 
 def step(teller: Teller, number: int, name: str, command: list[str]) -> str:
-    """Runs one command to its end and gives what it wrote to stdout.
-
-    Raises:
-        StepFailedError: It failed, or did not end in time.
-    """
+    """Runs one command to its end and gives what it wrote to stdout. Raises StepFailedError."""
     teller.live(step_line(number, name, "..."))
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=STEP_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as expired:
-        raise StepFailedError(f"{name} did not end within {STEP_TIMEOUT_S:.0f} s", "", command) from expired
-    if done.returncode != 0:
-        said = last_lines(done.stderr or done.stdout)
-        raise StepFailedError(f"{name} failed with exit status {done.returncode}", said, command)
-    return done.stdout
+    return run_step(name, command)
 
 
 def answer_of(server: Server, row: dict[str, Any]) -> float:
@@ -139,20 +129,20 @@ def _tell(teller: Teller, lines: Sequence[str]) -> None:
         teller.line(f"  {line}")
 
 
-def _tell_more(teller: Teller, server: Server, ref: str, digest: str) -> None:
+def _tell_more(teller: Teller, server: Server, watch: Watch | None, ref: str, digest: str) -> None:
     slipway = shown(SLIPWAY)
+    addresses = [
+        (f"{server.url}/", "the model's card, and a form to try it"),
+        (f"{server.url}/docs", "the API"),
+        (f"{server.url}/readyz", "whether it may take traffic"),
+        (f"http://127.0.0.1:{server.admin_port}/metrics", "what Prometheus scrapes"),
+    ]
+    if watch is not None:
+        if watch.console_url is not None:
+            addresses.append((f"{watch.console_url}/", "whether users are hurt, dashboards, runbooks"))
+        addresses.append((watch.monitoring.url, "Prometheus"))
     teller.heading("Look around")
-    _tell(
-        teller,
-        columns(
-            [
-                (f"{server.url}/", "the model's card, and a form to try it"),
-                (f"{server.url}/docs", "the API"),
-                (f"{server.url}/readyz", "whether it may take traffic"),
-                (f"http://127.0.0.1:{server.admin_port}/metrics", "what Prometheus scrapes"),
-            ]
-        ),
-    )
+    _tell(teller, columns(addresses))
     teller.heading(f"This is {ref}")
     _tell(teller, [digest])
     teller.heading("What next")

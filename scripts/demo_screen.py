@@ -1,10 +1,11 @@
 """How the demo speaks, and how a step of it fails: lines on stdout, one live line on a terminal. Standard library only.
 
-It runs nothing. The invariant: without a terminal there is no escape and no carriage return in what is written.
+The invariant: without a terminal there is no escape and no carriage return in what is written.
 """
 
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from typing import IO, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway_cli")
-STEPS: Final = 5
+STEPS: Final = 6
+STEP_TIMEOUT_S: Final = 300.0
 SHOWN_LINES: Final = 6
 """Of a failed step's last words."""
 
@@ -61,6 +63,31 @@ class Teller:
         is_plain = not self._is_live or os.environ.get("NO_COLOR")
         self.line()
         self.line(text if is_plain else f"\033[1m{text}\033[0m")
+
+
+def run_step(name: str, command: Sequence[str]) -> str:
+    """Runs one command to its end and gives what it wrote to stdout.
+
+    Raises:
+        StepFailedError: It failed, or did not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=STEP_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise StepFailedError(f"{name} did not end within {STEP_TIMEOUT_S:.0f} s", "", command) from expired
+    if done.returncode != 0:
+        said = last_lines(done.stderr or done.stdout)
+        raise StepFailedError(f"{name} failed with exit status {done.returncode}", said, command)
+    return done.stdout
 
 
 def last_lines(text: str, count: int = SHOWN_LINES) -> str:

@@ -65,7 +65,7 @@ def serving(teller: Teller, ref: str) -> Iterator[Server]:
         StepFailedError: It did not become ready.
     """
     with tempfile.TemporaryDirectory(prefix="slipway-demo-") as folder:
-        server = start(ref, (_port(teller, PORT), _port(teller, ADMIN_PORT)), Path(folder) / "serve.log")
+        server = start(ref, (port_or_any(teller, PORT), port_or_any(teller, ADMIN_PORT)), Path(folder) / "serve.log")
         try:
             if not is_ready(teller, server) and "in use" in server.last_words():
                 teller.line("      a port was taken meanwhile: using free ones")
@@ -128,7 +128,8 @@ def stop(server: Server) -> None:
         server.guard.kill()
 
 
-def _port(teller: Teller, wanted: int) -> int:
+def port_or_any(teller: Teller, wanted: int) -> int:
+    """The port when it is free, else 0, which is any; says so."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -8,7 +8,9 @@ own cost stays small beside the server's: both share the machine.
 import asyncio
 import json
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -23,6 +25,8 @@ BURSTS: Final = 3
 BURST_CONNECTIONS: Final = 64
 BURST_DEPTH: Final = 2
 """Requests of each connection in a burst."""
+CUSTOMERS: Final = 4
+"""Connections of the customers who ask while an alert is shown."""
 HASTY: Final = 48
 HASTY_MS: Final = 0.05
 """A deadline that no answer can meet: what cannot be in time is refused, not computed."""
@@ -92,6 +96,44 @@ def send_traffic(port: int, tell: Tell) -> list[Phase]:
     return asyncio.run(_send_all(port, tell))
 
 
+class Customers:
+    """Customers as those of the training (`services/churn/train.py`), all the time, in a thread, until `close`.
+
+    Args:
+        port: Of the server.
+        rate: Requests a second; fewer where the server is slower.
+    """
+
+    def __init__(self, port: int, rate: float = 80.0) -> None:
+        self.answered: Counter[int] = Counter()
+        """Answers by their status; 0 = no answer."""
+        self.first_error: float | None = None
+        """Monotonic seconds of the first answer of 500 or above."""
+        self._port, self._rate = port, rate
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask()), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask nothing more; waits for the last answers."""
+        self._is_over.set()
+        self._thread.join()
+
+    async def _ask(self) -> None:
+        draw = random.Random(SEED + 2)  # noqa: S311 - as above
+        links = [_Link(self._port) for _ in range(CUSTOMERS)]
+        due = time.monotonic()
+        while not self._is_over.is_set():
+            outcomes = await asyncio.gather(*(link.outcome(_customer(draw)) for link in links))
+            self.answered.update(outcome.status for outcome in outcomes)
+            if self.first_error is None and any(outcome.status >= 500 for outcome in outcomes):
+                self.first_error = time.monotonic()
+            due = max(due + CUSTOMERS / self._rate, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+        for link in links:
+            link.close()
+
+
 def predict_once(port: int, row: dict[str, Any]) -> dict[str, Any]:
     """One prediction over a connection of its own.
 
@@ -140,6 +182,27 @@ def _good(draw: random.Random) -> Request:
         "contract": draw.choice(("monthly", "yearly")),
     }
     return Request("good", _request("POST", "/predict", json.dumps(row).encode()))
+
+
+def _customer(draw: random.Random) -> Request:
+    is_yearly = draw.random() < 0.35
+    charges = min(max(draw.gauss(66.0, 24.0), 12.0), 160.0)
+    row = {
+        "tenure_months": round(min(draw.expovariate(1 / (40.0 if is_yearly else 22.0)), 600.0), 1),
+        "monthly_charges": round(charges, 2),
+        "support_calls": _poisson(draw, 0.6 + 0.012 * charges),
+        "income": None if draw.random() < 0.125 else round(draw.lognormvariate(10.6, 0.5), -2),
+        "contract": "yearly" if is_yearly else "monthly",
+    }
+    return Request("good", _request("POST", "/predict", json.dumps(row).encode()))
+
+
+def _poisson(draw: random.Random, mean: float) -> int:
+    """Arrivals within `mean` units of time, one a unit on average."""
+    count, waited = 0, draw.expovariate(1.0)
+    while waited < mean:
+        count, waited = count + 1, waited + draw.expovariate(1.0)
+    return count
 
 
 def _mistakes() -> Iterable[Request]:
