@@ -1,12 +1,12 @@
 # Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak e2e check fix lock regen fork bench clean
+.PHONY: help demo test soak e2e gameday check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
 
 help: ## show the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## train, bundle, verify and serve churn, then send it traffic
+demo: ## train, bundle, verify and serve churn, release a mistake, see the alert fire and resolve
 	@started=$$(date +%s) && sh scripts/setup.sh demo && SLIPWAY_DEMO_STARTED=$$started $(PYTHON) scripts/demo.py
 
 test: check ## everything that must hold: static checks, then all tests
@@ -18,10 +18,15 @@ soak: ## faults under load: killed, hung and poisoned processes, full disks, slo
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
 
-e2e: ## fire every alert for real, by its fault, and see it resolve: a real Prometheus, Alertmanager and servers
+e2e: ## every alert fired by its fault, every panel and runbook asked, a fork: a real Prometheus, Alertmanager, servers
 	@sh scripts/setup.sh dev
 	@sh scripts/system-packages.sh
-	@$(PYTHON) -m pytest -m e2e --timeout 900 tests/alerts $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m e2e --timeout 900 tests $(ARGS)
+
+gameday: ## inject each of the known failures, follow its playbook as written, and see the alert resolve
+	@sh scripts/setup.sh dev
+	@sh scripts/system-packages.sh
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m gameday --timeout 900 tests/gameday $(ARGS)
 
 check: ## static checks only: lock, lint, format, types, boundaries
 	@sh scripts/setup.sh dev
