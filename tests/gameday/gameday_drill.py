@@ -202,7 +202,7 @@ def is_firing(alert: Mapping[str, Any]) -> bool:
     return bool(alert["status"] == "firing")
 
 
-def judge(outcome: Outcome, cause: str, record: Callable[[str, object], None], *also: str) -> None:
+def check_outcome(outcome: Outcome, cause: str, record: Callable[[str, object], None], *also: str) -> None:
     """The alert and only it (and `also`) was told, and the page found the cause; `record` keeps the table's line."""
     record("gameday", msgspec.to_builtins(outcome))
     assert outcome.told == tuple(sorted((outcome.alert, *also))), outcome

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alert_faults import address_of, children, kill, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_service import promises, score, write_rehearsed
 from serve_process import Served, serving
 
@@ -50,7 +50,7 @@ def test_cold_starts_end_when_a_replica_stands_by(
         stack.until('sum(increase(slipway_pool_replica_losses_total{service="rehearsed"}[5s])) >= 1')
         after = stack.query(COLD)
 
-    judge(outcome, "replicas die, and none stands by", record_property)
+    check_outcome(outcome, "replicas die, and none stands by", record_property)
     assert after == before
     assert set(callers.statuses) == {200}
 

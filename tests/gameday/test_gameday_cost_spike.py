@@ -10,7 +10,7 @@ import httpx
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_history import week_ago
 from gameday_service import promises, score, write_rehearsed
 from serve_process import Served, serving
@@ -82,6 +82,6 @@ def test_a_cost_spike_ends_when_the_surplus_is_drained(
             outcome = drill.resolve()
         surplus.__exit__(None, None, None)
 
-    judge(outcome, "more instances than last week", record_property)
+    check_outcome(outcome, "more instances than last week", record_property)
     assert ended.result() == 0
     assert set(callers.statuses) == {200}

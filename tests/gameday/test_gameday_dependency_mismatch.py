@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alert_faults import address_of, kill, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_fork import CHURN, Fork
 from serve_process import serving
 
@@ -62,5 +62,5 @@ def test_a_dependency_mismatch_ends_with_a_release_that_this_machine_can_run(
         answered = callers.statuses[200]
         stack.until('sum(increase(slipway_inferences_total{service="churn",result="ok"}[5s])) > 50')
 
-    judge(outcome, "workers die as soon as they start", record_property)
+    check_outcome(outcome, "workers die as soon as they start", record_property)
     assert callers.statuses[200] > answered

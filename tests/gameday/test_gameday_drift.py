@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_fork import CHURN, Fork
 from msgspec.structs import replace
 from serve_process import serving
@@ -56,5 +56,5 @@ def test_drift_ends_with_a_model_that_was_trained_on_the_new_world(
         drill.mitigate()
         outcome = drill.resolve()
 
-    judge(outcome, "the world has changed", record_property)
+    check_outcome(outcome, "the world has changed", record_property)
     assert set(callers.statuses) == {200}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_history import good_month
 from gameday_service import promises, score, write_rehearsed
 from serve_process import serving
@@ -63,4 +63,4 @@ def test_latency_jitter_ends_when_the_noisy_model_has_processes_of_its_own(
         drill.mitigate()
         outcome = drill.resolve()
 
-    judge(outcome, "a model that takes long shares the processes", record_property)
+    check_outcome(outcome, "a model that takes long shares the processes", record_property)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_service import promises, score, write_rehearsed
 from serve_process import serving
 
@@ -85,6 +85,6 @@ def test_running_out_of_memory_ends_with_smaller_batches(
         drill.mitigate()
         outcome = drill.resolve()
 
-    judge(outcome, "batches are larger than the memory of a replica", record_property)
+    check_outcome(outcome, "batches are larger than the memory of a replica", record_property)
     assert set(job.statuses) == {200}
     assert set(callers.statuses) == {200}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from alert_faults import Traffic, address_of, traffic
 from alert_stack import AlertStack, eventually
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_fork import CHURN, Fork, slipway
 from msgspec.structs import replace
 from serve_process import serving
@@ -78,7 +78,7 @@ def test_a_poisoned_model_is_gone_when_the_release_before_serves_again(
         labels.tell(2_600, from_now=True)
         outcome = drill.resolve()
 
-    judge(outcome, "the release was trained on other data", record_property)
+    check_outcome(outcome, "the release was trained on other data", record_property)
     assert set(callers.statuses) == {200}
 
 

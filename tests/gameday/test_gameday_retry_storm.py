@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_service import promises, write_rehearsed
 from serve_process import serving
 from upstream_servers import Reply, neighbour
@@ -49,5 +49,5 @@ def test_a_retry_storm_ends_when_nothing_is_repeated(
             drill.mitigate()
             outcome = drill.resolve()
 
-    judge(outcome, 'the peer answers "not now"', record_property)
+    check_outcome(outcome, 'the peer answers "not now"', record_property)
     assert set(callers.statuses) == {200}

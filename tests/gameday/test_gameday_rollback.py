@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
-from gameday_drill import Rehearsal, judge
+from gameday_drill import Rehearsal, check_outcome
 from gameday_fork import CHURN, Fork, slipway
 from gameday_history import good_month
 from msgspec.structs import replace
@@ -62,4 +62,4 @@ def test_a_bad_release_is_rolled_back(tmp_path: Path, record_property: Callable[
         drill.mitigate()
         outcome = drill.resolve()
 
-    judge(outcome, "it began with a release", record_property, "SlipwayInferenceErrors")  # it names the model
+    check_outcome(outcome, "it began with a release", record_property, "SlipwayInferenceErrors")  # it names the model

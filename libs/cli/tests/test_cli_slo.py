@@ -56,7 +56,7 @@ def test_an_error_names_file_line_and_column(slipway: Slipway, repository: Path)
     said = slipway("slo", "build")
 
     assert said.status == 2
-    assert said.err.startswith("error: services/churn/slo.yaml:28:53: $.spec.objectives[0].target is 99.9: expected")
+    assert said.err.startswith("error: services/churn/slo.yaml:31:53: $.spec.objectives[0].target is 99.9: expected")
     assert not (repository / "observability").exists()
 
 
