@@ -83,10 +83,12 @@ def served(name: str, server: Server, port: int, secs: int) -> Iterator[Loaded]:
 def turn(server: Loaded) -> Turn:
     """One load."""
     before = cpu_s(server.pid)
-    report = subprocess.run(server.wrk, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(server.wrk, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(server.wrk)} failed: {done.stdout}{done.stderr}")
     time.sleep(0.2)  # what it does after an answer (the exporter, the compactor) is its cost as well
-    requests = max(1, int(found(r"(\d+) requests in", report)))
-    return Turn((cpu_s(server.pid) - before) / requests * 1e6, float(found(r"Requests/sec:\s+([\d.]+)", report)))
+    requests = max(1, int(found(r"(\d+) requests in", done.stdout)))
+    return Turn((cpu_s(server.pid) - before) / requests * 1e6, float(found(r"Requests/sec:\s+([\d.]+)", done.stdout)))
 
 
 def show(turns: Mapping[str, Sequence[Turn]]) -> None:
