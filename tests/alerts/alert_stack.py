@@ -6,7 +6,7 @@ nothing.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,15 +112,16 @@ class AlertStack(Monitoring):
 
 
 class Page:
-    """`/metrics` over HTTP with the text that is in `text`, for what cannot run here."""
+    """`/metrics` over HTTP with the text that is in `text`, or that it makes, for what cannot run here."""
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str | Callable[[], str] = "") -> None:
         self.text = text
         page = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = page.text.encode(errors="surrogateescape")  # so that a text can hold what is none
+                text = page.text() if callable(page.text) else page.text
+                body = text.encode(errors="surrogateescape")  # so that a text can hold what is none
                 self.send_response(200)
                 self.send_header("content-type", "text/plain; version=0.0.4")
                 self.send_header("content-length", str(len(body)))
@@ -135,7 +136,7 @@ class Page:
 
 
 @contextmanager
-def metrics_page(text: str = "") -> Iterator[Page]:
+def metrics_page(text: str | Callable[[], str] = "") -> Iterator[Page]:
     """A `Page` for the length of a `with` block; change its `text` at any time."""
     page = Page(text)
     thread = threading.Thread(target=page.server.serve_forever, daemon=True)
