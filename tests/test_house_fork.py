@@ -153,7 +153,6 @@ def test_a_longer_name_breaks_no_line_limit(copy: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow  # so that it does not run in the fork that it makes
 @pytest.mark.timeout(300)
 def test_a_fork_passes_its_own_checks_and_the_tests_that_know_its_name(copy: Path) -> None:
     """As a company would: fork, install from the lock, `make fix regen`, static checks, tests."""
@@ -168,7 +167,7 @@ def test_a_fork_passes_its_own_checks_and_the_tests_that_know_its_name(copy: Pat
     locked = _run(copy, ".venv/bin/python", "scripts/check_lock.py")
     command = _run(copy, f".venv/bin/{NEW}", "--help")
     collected = _run(copy, ".venv/bin/python", "-m", "pytest", "-q", "--collect-only")
-    tested = _run(copy, ".venv/bin/python", "-m", "pytest", "-q", "-x", "-m", "not slow", *NAMED_TESTS)
+    tested = _run(copy, ".venv/bin/python", "-m", "pytest", "-q", "-x", "-m", "not slow and not e2e", *NAMED_TESTS)
 
     assert "0 broken" in contracts.stdout
     assert locked.stderr == ""

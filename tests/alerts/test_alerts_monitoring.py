@@ -175,9 +175,7 @@ def spoilt(healthy: World) -> World:
     quiet = 'count(ALERTS{severity=~"page|ticket"}) or vector(0)'
     assert eventually(lambda: stack.query(quiet)[0][1] == 0, 30), stack.said()
     told_of = {name for one in stack.received() if one.receiver != "/watchdog" for name in one.firing}
-    assert told_of <= {"SlipwayServiceDown"}, (
-        stack.said()
-    )  # before the first scrape
+    assert told_of <= {"SlipwayServiceDown"}, stack.said()  # before the first scrape
     for name in told_of:
         stack.wait_for(name, "resolved")
     healthy.spoil()

@@ -237,7 +237,7 @@ def start(folder: Path, running: ExitStack) -> Watched:
     }
     since = time.time()
     cluster = running.enter_context(
-        metrics_page(lambda: CLUSTER.format(restarts=int(time.time() - since) // POD_RESTARTS_S))
+        metrics_page(lambda: CLUSTER.format(restarts=int(time.time() - since + 45) // POD_RESTARTS_S))
     )
     tracked = [
         (address_of(servers["churn"].admin), {"service": "churn", "track": "stable"}),
