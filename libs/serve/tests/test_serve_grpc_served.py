@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton  # type: ignore[import-untyped]  # the package has no types
+from grpc_service import wait_until
 from serve_folders import write_minimal
 from serve_process import Served, serving
 
@@ -37,6 +38,7 @@ def infer(address: str, model: str) -> float:
 def test_every_api_worker_answers_grpc_on_one_port(minimal: Path, tmp_path: Path) -> None:
     with serving(minimal, store=tmp_path / "store", flags={**GRPC, "workers": 2}) as served, served.client() as client:
         over_rest = client.post("/predict", json=ROW).json()["probability"]
+        wait_until(lambda: 'slipway_workers{state="ready"} 2.0' in served.metrics())  # ready is said when one is
         address = grpc_address(served)
         answers = {infer(address, "minimal") for _ in range(16)}
         victim = served.workers()[0]
