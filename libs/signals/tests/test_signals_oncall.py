@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import pytest
 from oncall_history import ALERTED, NEW, OLD, OLD_AGAIN, RELEASED, STEP_S, History, incident
 
+from slipway_signals.alertmanager import Alertmanager, AlertmanagerError, Routed, routed_as
 from slipway_signals.oncall import brief, chosen_alerts
 from slipway_signals.oncall_asking import Asking, value_text
-from slipway_signals.oncall_firing import AlertmanagerError, firing, told_by
+from slipway_signals.oncall_firing import firing
 from slipway_signals.oncall_releases import Release, previous_of, releases_of, runs_of, served_of
 from slipway_signals.prometheus import ActiveAlert, Prometheus, PrometheusError
 from slipway_signals.runbooks import Cause, Evidence, Runbook
@@ -196,7 +197,14 @@ def test_a_prometheus_that_says_nothing_is_an_error_soon() -> None:
 
 def test_an_alertmanager_that_is_none_is_an_error() -> None:
     with pytest.raises(AlertmanagerError, match="cannot ask Alertmanager"):
-        told_by(NOBODY)
+        Alertmanager(NOBODY).routed()
+
+
+def test_an_alert_is_known_to_alertmanager_by_its_labels_and_those_that_prometheus_adds() -> None:
+    one = Routed(labels={"alertname": "A", "service": "churn", "cluster": "eu-1"})
+
+    assert routed_as({"alertname": "A", "service": "churn"}, [one]) is one
+    assert routed_as({"alertname": "A", "service": "documents"}, [one]) is None
 
 
 def test_one_refused_question_is_no_sample_where_none_is_needed() -> None:

@@ -16,7 +16,8 @@ from slipway_cli.verbs import Verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slipway_signals.oncall_firing import Firing, Told
+    from slipway_signals.alertmanager import Routed
+    from slipway_signals.oncall_firing import Firing
     from slipway_signals.prometheus import Prometheus
 
 NEAR: Final = 3
@@ -128,15 +129,16 @@ def _show_firing(
     terminal: Terminal, prometheus: "Prometheus", alertmanager_url: str | None, labels: dict[str, str]
 ) -> None:
     from slipway_cli.oncall_screen import draw_firing
-    from slipway_signals.oncall_firing import AlertmanagerError, firing, told_by
+    from slipway_signals.alertmanager import Alertmanager, AlertmanagerError
+    from slipway_signals.oncall_firing import firing
 
-    told: Sequence[Told] | None = None
+    routed: Sequence[Routed] = ()
     if alertmanager_url:
         try:
-            told = told_by(alertmanager_url)
+            routed = Alertmanager(alertmanager_url).routed()
         except AlertmanagerError as error:  # what fires matters more than who is told
             terminal.warn(error.message)
-    found: list[Firing] = [one for one in firing(prometheus, told) if labels.items() <= one.alert.labels.items()]
+    found: list[Firing] = [one for one in firing(prometheus, routed) if labels.items() <= one.alert.labels.items()]
     terminal.document({"firing": found})
     if not terminal.json:
         draw_firing(terminal, found, time.time())

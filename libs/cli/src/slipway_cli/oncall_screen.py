@@ -43,7 +43,7 @@ def draw_firing(terminal: Terminal, found: "Sequence[Firing]", now: float) -> No
     for one in found:
         labels, severity = one.alert.labels, one.alert.labels.get("severity", "")
         state = length_text(now - one.alert.since) + ("" if one.alert.state == "firing" else " (pending)")
-        told = {True: "yes", False: ", ".join(one.quiet_by) or "not yet", None: "?"}[one.is_told]
+        told = {True: "yes", False: one.quiet_because or "no", None: "?"}[one.is_told]
         about = [labels[name] for name in ("service", "slo", "model", "pool", "instance") if name in labels][:2]
         what = one.alert.annotations.get("summary", "")
         tint = TINTS.get(severity, "")

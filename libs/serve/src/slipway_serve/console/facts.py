@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from slipway_serve.console.alertmanager import Routed
+from slipway_signals.alertmanager import Routed, routed_as
 from slipway_signals.prometheus import ActiveAlert, Sample
 
 State = Literal["failing", "spent", "met", "idle", "unknown"]
@@ -174,7 +174,6 @@ def _objective(slo: str, labels: Mapping[str, str], values: Mapping[str, float])
 
 def _firing(alert: ActiveAlert, routed: Sequence[Routed]) -> Firing:
     labels, words = alert.labels, alert.annotations
-    told = next((one for one in routed if labels.items() <= one.labels.items()), None)
     return Firing(
         name=alert.name,
         severity=labels.get("severity", ""),
@@ -187,5 +186,5 @@ def _firing(alert: ActiveAlert, routed: Sequence[Routed]) -> Firing:
         labels=labels,
         since=alert.since,
         is_pending=alert.state != "firing",
-        told=told,
+        told=routed_as(labels, routed),
     )

@@ -11,11 +11,11 @@ from typing import Final, Literal, TypeVar
 from msgspec import Struct
 
 from slipway_bundle import SlipwayError
-from slipway_serve.console.alertmanager import Routed
 from slipway_serve.console.facts import QUERY, Ended, Firing, Objective, read_alerts, read_ended, read_objectives
 from slipway_serve.console.releases import Releases, Served
 from slipway_serve.console.sources import Sources
 from slipway_serve.console.words import joined, number_text, ratio_text, span_text
+from slipway_signals.alertmanager import Routed
 from slipway_signals.prometheus import Sample
 
 T = TypeVar("T")

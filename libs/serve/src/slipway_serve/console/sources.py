@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from slipway_bundle import SlipwayError
-from slipway_serve.console.alertmanager import Alertmanager
+from slipway_signals.alertmanager import Alertmanager
 from slipway_signals.dashboards.reading import Dashboard, load_dashboards
 from slipway_signals.prometheus import Prometheus
 from slipway_signals.runbooks import Runbook, load_runbooks

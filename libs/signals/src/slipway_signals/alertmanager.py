@@ -3,14 +3,16 @@
 API: https://prometheus.io/docs/alerting/0.25/clients/ and Alertmanager's own `api/v2/openapi.yaml`.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-import httpx
 import msgspec
 from msgspec import Struct
 
 from slipway_bundle import HostError
+
+__all__ = ["Alertmanager", "AlertmanagerError", "Routed", "routed_as"]
 
 T = TypeVar("T")
 
@@ -44,11 +46,13 @@ class Alertmanager:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 3.0) -> None:
+        import httpx  # 60 ms, which only those pay who ask
+
         self.url = url.rstrip("/")
         self._client = httpx.Client(timeout=timeout_s, limits=httpx.Limits(max_keepalive_connections=0))
 
     def routed(self) -> list[Routed]:
-        """Every alert it holds.
+        """Every alert that it holds and has decided about.
 
         Raises:
             AlertmanagerError: not reachable, or no Alertmanager.
@@ -66,9 +70,12 @@ class Alertmanager:
                 because=_because(alert.status, silences, names),
             )
             for alert in alerts
+            if alert.status.state != "unprocessed"
         ]
 
     def _get(self, path: str, kind: type[T]) -> T:
+        import httpx
+
         try:
             reply = self._client.get(f"{self.url}/api/v2/{path}").raise_for_status()
             return msgspec.json.decode(reply.content, type=kind)
@@ -78,6 +85,11 @@ class Alertmanager:
                 hint="is it running, and is the address right?",
                 url=self.url,
             ) from error
+
+
+def routed_as(labels: Mapping[str, str], routed: Sequence[Routed]) -> Routed | None:
+    """What was done with the alert of these labels; Alertmanager's have Prometheus' external labels as well."""
+    return next((one for one in routed if labels.items() <= one.labels.items()), None)
 
 
 class _Receiver(Struct, frozen=True):
