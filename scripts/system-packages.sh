@@ -6,8 +6,8 @@
 #   SLIPWAY_SYSTEM_PACKAGES=no   look, but install nothing
 set -eu
 cd "$(dirname "$0")/.."
-unpacked=.tools/system # these are unpacked here: their Debian packages would start servers on ports 9090 and 9093
-servers="prometheus prometheus-alertmanager"
+unpacked=.tools/system # these are unpacked here: their Debian packages would start servers on fixed ports
+servers="prometheus prometheus-alertmanager docker-registry"
 PATH="$PWD/$unpacked/usr/bin:$PATH"
 
 templates=usr/share/prometheus/alertmanager # Debian's alertmanager reads its templates there, wherever it is unpacked
@@ -25,7 +25,7 @@ place_templates() {
 
 missing=
 for pair in skopeo:skopeo umoci:umoci wrk:wrk strace:strace chromium:chromium faketime:faketime prometheus:promtool \
-    prometheus-alertmanager:amtool; do
+    prometheus-alertmanager:amtool docker-registry:docker-registry runc:runc mmdebstrap:mmdebstrap; do
     program=${pair#*:}
     command -v "$program" >/dev/null 2>&1 || missing="$missing ${pair%:*}"
 done
