@@ -79,6 +79,16 @@ def test_a_prometheus_that_is_not_there_is_the_environment(slipway: Slipway, ale
     assert f"cannot ask Prometheus at {NOBODY}" in said.err
 
 
+@pytest.mark.usefixtures("repository")
+def test_without_a_prometheus_the_page_is_there_all_the_same(slipway: Slipway) -> None:
+    said = slipway("oncall", "SlipwaySLOFastBurn", "--service", "churn", "--prometheus", NOBODY)
+
+    assert said.status == 3
+    for heading in ("Meaning", "Diagnosis", "Mitigation", "Escalation"):
+        assert heading in said.out
+    assert "churn" in said.out
+
+
 def test_an_address_that_is_none_is_wrong_usage(slipway: Slipway) -> None:
     said = slipway("oncall", "--prometheus", "prom:9090")
 

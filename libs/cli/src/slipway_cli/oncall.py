@@ -50,7 +50,8 @@ prometheus_option = click.option(
     help="Show what the person on call asks in the first minute about ALERT: since when, which service and objective, "
     "which release, what is left of the budget, what fails most, the answer to each question of the runbook, the most "
     "likely cause and the next step. ALERT may be a playbook: `playbook-rollback`.\n\n"
-    "Without ALERT: what fires now, pages first. It only asks; it changes nothing.",
+    "Without ALERT: what fires now, pages first. It only asks; it changes nothing. Where Prometheus cannot be "
+    "asked, the page is shown without answers, and the exit status is 3.",
     examples=(
         ("slipway oncall", "what fires now"),
         ("slipway oncall SlipwaySLOFastBurn --service churn", "the first minute of it"),
@@ -87,20 +88,25 @@ def oncall(
     folder: Path | None,
 ) -> None:
     """Ask, and show."""
-    from slipway_signals.prometheus import Prometheus
+    from slipway_signals.prometheus import Prometheus, PrometheusError
 
     prometheus = Prometheus(prometheus_url)
     labels = {name: value for name, value in (("service", service), ("slo", slo)) if value is not None}
     if alert is None:
         _show_firing(terminal, prometheus, alertmanager_url, labels)
         return
-    from slipway_cli.oncall_screen import draw_brief
+    from slipway_cli.oncall_screen import draw_brief, draw_page
     from slipway_signals.oncall import brief
     from slipway_signals.runbooks import load_runbook
 
     runbook = load_runbook(_page(alert, folder or _repository() / "runbooks"))
     known = {"alertmanager": alertmanager_url} if alertmanager_url else {}
-    told = brief(prometheus, runbook, labels, time.time(), known=known)
+    try:
+        told = brief(prometheus, runbook, labels, time.time(), known=known)
+    except PrometheusError:  # who has no answers needs the page all the more
+        if not terminal.json:
+            draw_page(terminal, runbook, {**labels, **known})
+        raise
     terminal.document({"brief": told, "runbook": runbook})
     if not terminal.json:
         draw_brief(terminal, told, runbook)

@@ -4,13 +4,14 @@ It asks nothing and decides nothing. The invariant: the order is that of the que
 when, what, by which release, how bad, why, what to do; then the answers, and the page.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from slipway_cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from rich.markdown import Markdown
     from rich.table import Table
     from rich.text import Text
 
@@ -54,10 +55,7 @@ def draw_firing(terminal: Terminal, found: "Sequence[Firing]", now: float) -> No
 
 def draw_brief(terminal: Terminal, told: "Brief", runbook: "Runbook") -> None:
     """The whole screen."""
-    from rich.markdown import Markdown
     from rich.text import Text
-
-    from slipway_signals.runbooks import fill_page
 
     head = Text.assemble((told.alert, "bold"), "  ", (told.severity, TINTS.get(told.severity, "bold")))
     words = [text for text in (told.summary, told.description) if text]
@@ -68,11 +66,25 @@ def draw_brief(terminal: Terminal, told: "Brief", runbook: "Runbook") -> None:
     if told.likely is not None:
         terminal.draw(_verdict(told.likely), Text(""))
     terminal.draw(*(drawn for answer in told.answers for drawn in _answer(answer)))
-    have = {section.heading for section in runbook.sections}
-    sections = [f"## {name}\n\n{runbook.section(name)}" for name in (*BEFORE, *AFTER) if name in have]
-    terminal.draw(Text(""), Markdown(fill_page("\n".join(sections), told.values)))
+    terminal.draw(Text(""), _sections(runbook, told.values, (*BEFORE, *AFTER)))
     for problem in told.problems:
         terminal.warn(problem)
+
+
+def draw_page(terminal: Terminal, runbook: "Runbook", values: "Mapping[str, str]") -> None:
+    """The whole page as it is written, but for the names that `values` has: what is left when nobody answers."""
+    from rich.text import Text
+
+    terminal.draw(Text(runbook.title, style="bold"), _sections(runbook, values))
+
+
+def _sections(runbook: "Runbook", values: "Mapping[str, str]", names: "Sequence[str] | None" = None) -> "Markdown":
+    from rich.markdown import Markdown
+
+    from slipway_signals.runbooks import fill_page
+
+    shown = [section for section in runbook.sections if names is None or section.heading in names]
+    return Markdown(fill_page("\n".join(f"## {section.heading}\n\n{section.text}" for section in shown), values))
 
 
 def length_text(seconds: float) -> str:

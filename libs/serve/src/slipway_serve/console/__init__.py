@@ -3,7 +3,7 @@
 It only reads: Prometheus, Alertmanager, `observability/dashboards/` and `runbooks/`. Nothing can be changed through it.
 """
 
-from slipway_serve.console.app import console_app, serve_console
+from slipway_serve.console.app import serve_console
 from slipway_serve.console.sources import ConsoleOptions
 
-__all__ = ["ConsoleOptions", "console_app", "serve_console"]
+__all__ = ["ConsoleOptions", "serve_console"]

@@ -57,13 +57,7 @@ ASSETS: Final = {
 Asked = Request[Any, Any, Any]
 
 
-def console_app(options: ConsoleOptions) -> Litestar:
-    """The application.
-
-    Raises:
-        SlipwayError: a dashboard or a runbook cannot be read.
-    """
-    made = Views(options)
+def _app(made: Views, *, is_loopback: bool) -> Litestar:
     assets = _assets()
 
     @get("/static/{name:str}", sync_to_thread=False)
@@ -79,10 +73,9 @@ def console_app(options: ConsoleOptions) -> Litestar:
     return Litestar(
         [asset, _now, _dashboards, _dashboard, _grafana, _alert, _runbooks, _runbook, *API],
         state=State({"views": made}),
-        before_request=_known_host if options.host in LOOPBACK else None,
+        before_request=_known_host if is_loopback else None,
         exception_handlers={HTTPException: _refused, SlipwayError: _refused, Exception: _broken},
         after_request=_with_headers,
-        on_shutdown=[made.close],
         openapi_config=None,
         logging_config=None,
     )
@@ -101,17 +94,24 @@ def serve_console(options: ConsoleOptions, announce: Callable[[str], None]) -> i
     Raises:
         SlipwayError: a file cannot be read, or the port is taken.
     """
-    app = console_app(options)
+    made = Views(options)
     listener = listen_tcp(options.host, options.port)
     try:
         config = uvicorn.Config(
-            app, ws="none", log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1
+            _app(made, is_loopback=options.host in LOOPBACK),
+            ws="none",
+            lifespan="off",  # a second signal would end it with a traceback
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
         )
         server = _Server(config)
         announce(f"http://{_host_text(options.host)}:{listener.port}")
         server.run([socket.socket(fileno=os.dup(listener.fd))])
         return server.status
     finally:
+        made.close()
         listener.close()
 
 
