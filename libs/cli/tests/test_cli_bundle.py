@@ -117,8 +117,8 @@ def test_verify_says_no_when_one_byte_of_the_weights_changed(
 ) -> None:
     broken = shutil.copytree(built_home, tmp_path / "broken")
     monkeypatch.setenv("SLIPWAY_HOME", str(broken))
-    weights = max((broken / "store" / "blobs" / "sha256").iterdir(), key=lambda blob: blob.stat().st_size)
-    _flip_a_byte(weights)
+    blobs = (broken / "store" / "blobs" / "sha256").iterdir()
+    _flip_a_byte(next(blob for blob in blobs if b"learner" in blob.read_bytes()))
 
     said = with_churn("bundle", "verify", "churn", "--no-replay", "--json")
 

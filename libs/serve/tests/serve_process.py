@@ -89,8 +89,7 @@ class Served:
 
     def workers(self) -> list[psutil.Process]:
         """The API worker processes."""
-        alive = [p for p in psutil.Process(self.process.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
-        return [p for p in alive if "slipway_serve.worker" in p.cmdline()]
+        return [child for child in psutil.Process(self.process.pid).children() if _is_worker(child)]
 
     def metrics(self) -> str:
         """The text of `/metrics`."""
@@ -126,3 +125,10 @@ def serving(
     chosen: dict[str, object] = {"port": 0, "admin_port": 0, "drain_s": 0.2, **(flags or {})}
     with Served(targets, store, chosen, reload=reload, env=env or {}, prepare=prepare) as served:
         yield served
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "slipway_serve.worker" in process.cmdline()
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return False

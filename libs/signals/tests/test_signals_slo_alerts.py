@@ -22,14 +22,19 @@ TOTAL = 'http_server_request_duration_seconds_count{service="churn",http_respons
 BAD = 'http_server_request_duration_seconds_count{service="churn",http_response_status_code="500"}'
 
 
-def forms() -> list[Path]:
-    """The generated tests, and of services that differ by nothing but their names the first one's."""
+def forms() -> list[object]:
+    """The generated tests, and of services that differ by nothing but their names the first one's; only churn's are
+    in `make test`, the others in `make e2e`: promtool needs a quarter of a minute for each.
+    """
     found: dict[tuple[str, str], Path] = {}
     for path in GENERATED:
         service = path.stem.partition(".")[0]
         rules = path.parents[1] / "rules" / path.name
         found.setdefault((renamed(path.read_text(), service), renamed(rules.read_text(), service)), path)
-    return list(found.values())
+    return [
+        pytest.param(path, id=path.stem, marks=() if path.stem.startswith("churn") else pytest.mark.e2e)
+        for path in found.values()
+    ]
 
 
 def renamed(text: str, service: str) -> str:
@@ -37,7 +42,7 @@ def renamed(text: str, service: str) -> str:
     return text.replace(service, "$service")
 
 
-@pytest.mark.parametrize("path", forms(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", forms())
 def test_the_generated_tests_pass(path: Path) -> None:
     run = promtool("test", "rules", str(path))
 
@@ -93,6 +98,7 @@ def test_a_condition_that_never_or_always_holds_is_found(index: int, tmp_path: P
         assert run.returncode == 1, name
 
 
+@pytest.mark.e2e
 def test_detection_with_three_days_of_history_is_that_of_the_workbook(tmp_path: Path) -> None:
     """True windows, whole history: 10 % errors after three clean days, all four window pairs."""
     part = part_of(AVAILABILITY)
