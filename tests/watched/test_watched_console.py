@@ -1,7 +1,7 @@
 """The console beside the watched services: every page has its data in time, and a fault is named when it is known.
 
-Figures: the slowest page at most 1 s; from a fault to the page that names objective and release at most a scrape, two
-evaluations and 2 s. They are written out, so that a run shows what it measured.
+Figures: no page costs much more than its queries; from a fault to the page that names objective and release at most a
+scrape, two evaluations and 2 s. They are written out, so that a run shows what it measured.
 """
 
 import shutil
@@ -27,7 +27,8 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = load_dashboards(ROOT / "observability" / "dashboards")
 READY = "document.getElementById('grid').dataset.ready"
-PAGE_S = 1.0
+DRAWING = 1.5
+"""A page costs at most this many times what it shows; a panel that blocks the others, or draws twice, costs more."""
 SERVICE = {"slipway-debug": "churn", "slipway-drift": "churn", "slipway-oncall": "churn", "slipway-release": "churn"}
 
 
@@ -66,25 +67,36 @@ def test_every_panel_draws_what_it_is_answered(client: httpx.Client, tab: Tab, u
     assert tab.complaints == []
 
 
-def test_no_page_takes_longer_than_a_second(
-    client: httpx.Client, tab: Tab, watched: Watched, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("uid", [board.uid for board in BOARDS])
+def test_a_dashboard_is_drawn_as_soon_as_its_panels_are_answered(
+    client: httpx.Client, tab: Tab, capsys: pytest.CaptureFixture[str], uid: str
 ) -> None:
-    """The best of three: the machine also computes everything that is watched."""
-    took: dict[str, float] = {}
-    paths = ["/", "/runbooks", "/alerts/SlipwaySLOFastBurn?service=churn", "/runbooks/SlipwaySLOFastBurn"]
-    paths += [f"/dashboards/{board.uid}?from=now-15m" for board in BOARDS]
-    for path in paths:
-        tries = []
-        for _ in range(3):
-            tab.open(f"{str(client.base_url).rstrip('/')}{path}")
-            if path.startswith("/dashboards"):
-                tab.wait(READY)
-            tries.append(tab.run("performance.now()") / 1000)
-        took[path] = min(tries)
+    """Beside its panels asked one after another and a page without any, in one run: the machine also computes what is
+    watched. Seconds are for `benchmarks/console.py`.
+    """
+    board = next(board for board in BOARDS if board.uid == uid)
+    query = f"?var-service={SERVICE.get(uid, '')}&from=now-15m"
+    numbers = [panel.id for panel in board.panels if panel.targets]
+    page, asked, empty = [], [], []
+    for _ in range(3):
+        began = time.monotonic()
+        for number in numbers:
+            client.get(f"/api/dashboards/{uid}/panels/{number}{query}").raise_for_status()
+        asked.append(time.monotonic() - began)
+        empty.append(opened_s(client, tab, "/runbooks"))
+        page.append(opened_s(client, tab, f"/dashboards/{uid}{query}"))
     with capsys.disabled():
-        print("\n" + "\n".join(f"{seconds:6.2f} s  {path}" for path, seconds in took.items()))
+        print(f"\n{uid}: {min(page):.2f} s; its panels {min(asked):.2f} s, a page without any {min(empty):.2f} s")
 
-    assert max(took.values()) <= PAGE_S, took
+    assert min(page) <= DRAWING * (min(asked) + min(empty))
+
+
+def opened_s(client: httpx.Client, tab: Tab, path: str) -> float:
+    """Seconds until all of a page is drawn."""
+    tab.open(f"{str(client.base_url).rstrip('/')}{path}")
+    if path.startswith("/dashboards"):
+        tab.wait(READY)
+    return float(tab.run("performance.now()")) / 1000
 
 
 def test_a_fault_is_on_the_page_a_scrape_and_two_evaluations_later(
