@@ -1,11 +1,18 @@
-"""Fixtures of the bundle room: a trained model, a service folder that may be changed, and an empty store."""
+"""Fixtures of the bundle room: a trained model, a service folder that may be changed, a store, a registry."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from bundle_fakes import Shelf, Trained, train, write_folder
+from registry_process import PROGRAM, FaultProxy, RegistryProcess, proxied, running
 
 from slipway_bundle.store import Store
+
+if TYPE_CHECKING:
+    from image_fakes import Workshop
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +36,35 @@ def store(tmp_path: Path) -> Store:
 def shelf(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> Shelf:
     """Read it, do not change it."""
     return Shelf(tmp_path_factory.mktemp("shelf"), trained)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory, trained: Trained) -> "Workshop":
+    """What images are made from; copy it to change it."""
+    from image_fakes import Workshop
+
+    workshop = Workshop.make(tmp_path_factory.mktemp("bench") / "workshop", trained)
+    workshop.fetch()
+    return workshop
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, bench: "Workshop") -> "Workshop":
+    """A workshop of the test's own; its wheels are in the cache."""
+    return bench.copy(tmp_path / "workshop")
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
+    """A registry for all tests; each uses repositories of its own."""
+    if shutil.which(PROGRAM) is None:
+        pytest.skip(f"{PROGRAM} is not installed: sh scripts/system-packages.sh")
+    with running(tmp_path_factory.mktemp("registry")) as process:
+        yield process
+
+
+@pytest.fixture
+def proxy(registry: RegistryProcess) -> Iterator[FaultProxy]:
+    """What can go wrong between here and the registry."""
+    with proxied(registry) as between:
+        yield between

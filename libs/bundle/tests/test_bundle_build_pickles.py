@@ -83,11 +83,11 @@ def test_a_bomb_is_read_to_its_limit_only(tmp_path: Path) -> None:
     assert pickle_reason(path) is None
 
 
-def test_a_policy_that_allows_signers_still_refuses_because_nothing_is_signed_yet(folder: Path, store: Store) -> None:
+def test_a_policy_that_allows_signers_still_refuses_because_no_format_runs_code(folder: Path, store: Store) -> None:
     (folder / "policy.toml").write_text('[pickle]\nallow_signers = ["ci@example.org"]\n')
     (folder / "model" / "tiny.ubj").write_bytes(PICKLES["protocol 4"])
 
-    with pytest.raises(PickleRefusedError, match=r"'ci@example\.org', and this version of slipway cannot"):
+    with pytest.raises(PickleRefusedError, match=r"'ci@example\.org', and a bundle of version 1 has no format"):
         build(folder, store, environ={})
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from typing import IO
 import psutil
 import pytest
 from cli_commands import ROOT
+from demo_folders import remove_leftovers, scratch
+from demo_release import production
 from demo_report import Batches, batches_of, failures, quantile, traffic_lines
 from demo_screen import Teller
 from demo_signals import watching
@@ -22,6 +25,7 @@ from demo_traffic import EXPECTED, Outcome, Phase, burst_requests, hasty_request
 from monitoring import MonitoringError, eventually, find_programs
 
 from slipway_bundle import Store
+from slipway_bundle.referrers import referrers
 
 METRICS = """\
 # HELP slipway_inference_batch_size Rows a batch was computed with.
@@ -126,14 +130,35 @@ def test_the_demo_ends_with_a_summary_in_any_locale_and_with_the_port_taken(tmp_
     assert "First prediction" in out
     assert "leaves with a probability of 87%" in out
     assert "failed       0" in out
+    assert re.search(r"signed, pushed to (127\.0\.0\.1:\d+/churn|oci:/\S+), pulled where policy\.toml asks", out)
     assert "\r" not in out + err
     assert "\x1b" not in out + err
     if has_monitoring():
         assert_told(out)
         store = Store.open(tmp_path / "home" / "store")
         assert len(store.refs()) == 1  # the bad release is gone
+        assert referrers(store, store.refs()[0].digest)  # it is signed
     else:
         assert "no alert is shown: prometheus" in out
+
+
+@pytest.mark.slow
+def test_without_a_registry_a_layout_takes_its_place(
+    built_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_HOME", str(shutil.copytree(built_home, tmp_path / "home")))
+    monkeypatch.setattr("demo_release.find_program", lambda *_: None)
+    digest = Store.open(tmp_path / "home" / "store").resolve("churn")
+    said = io.StringIO()
+
+    with production(Teller(said)) as shipped:
+        delivered = shipped.deliver("churn", digest)
+        there = Store.open(shipped.folder / "production" / "store")
+
+        assert there.resolve(delivered) == digest
+        assert shipped.registry.startswith("oci:")
+    assert "a layout on disk takes its place" in said.getvalue()
+    assert not shipped.folder.exists()
 
 
 def assert_told(out: str) -> None:
@@ -144,7 +169,7 @@ def assert_told(out: str) -> None:
     assert said[0] == "a customer gets an error"
     assert said[1].startswith("page to team-churn: SlipwaySLOFastBurn, churn answers")
     assert re.fullmatch(r"the console names churn-availability and the release, [0-9a-f]{12}", said[2])
-    assert said[3].startswith("rolled back: slipway swap churn:")
+    assert said[3].startswith("rolled back: slipway swap churn@sha256:")
     assert said[4:] == ["resolved, says Alertmanager", "resolved, says the console"]
     assert at == sorted(at)
 
@@ -191,6 +216,43 @@ signal.pause()
 
         _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
+
+
+def test_the_next_demo_removes_what_a_killed_one_left_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    starter = f"""
+import signal, sys, tempfile
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+from demo_folders import scratch
+tempfile.tempdir = {str(tmp_path)!r}
+with scratch() as folder:
+    (folder / "serve.log").write_text("x")
+    print(folder, flush=True)
+    signal.pause()
+"""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "slipway-demo-link").symlink_to(tmp_path / "elsewhere")
+    with (
+        scratch() as mine,
+        subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        other = Path(process.stdout.readline().strip())
+        process.kill()
+        process.wait()
+        fresh = remove_leftovers()
+        for folder in (mine, other):
+            os.utime(folder, (0, 0))
+
+        removed = remove_leftovers()
+
+        assert (fresh, removed) == ([], [other])
+        assert mine.is_dir()
+    assert not other.exists()
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not mine.exists()
 
 
 def test_without_prometheus_the_demo_says_so_in_one_line_and_goes_on(

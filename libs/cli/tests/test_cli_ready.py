@@ -14,11 +14,13 @@ from slipway_cli.readiness import Item
 from slipway_cli.readiness_package import check_package
 from slipway_cli.readiness_serving import check_serving
 from slipway_cli.readiness_signals import check_signals
+from slipway_cli.readiness_trust import check_trust
 
 ITEMS = [
     *("lock", "artefact", "verified", "golden examples", "reference profile", "lineage"),
     *("objectives", "rules", "owner", "runbooks", "panels", "drift hook"),
     *("deadlines", "queues", "memory", "warm-up", "capture", "cost"),
+    *("access", "policy"),
 ]
 
 
@@ -86,9 +88,9 @@ def test_what_is_missing_is_shown_with_the_command_that_mends_it(repository: Pat
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert said.status == 1
     assert lines[0].startswith("ok lock ")
-    assert "missing runbooks 1 of 41 pages: runbooks/SlipwayColdStarts.md" in lines
+    assert "missing runbooks 1 of 42 pages: runbooks/SlipwayColdStarts.md" in lines
     assert "fix: slipway slo build, and commit what it writes" in lines
-    assert "churn: 18 items, 2 missing" in said.err
+    assert "churn: 20 items, 2 missing" in said.err
     assert "\x1b" not in said.out
 
 
@@ -262,3 +264,28 @@ def test_a_service_that_does_not_become_ready_is_not_ready(repository: Path, tmp
 
     assert item.status == "missing"
     assert item.found.startswith("it did not become ready")
+
+
+def test_a_policy_that_asks_for_less_than_signatures_and_a_scan_is_advice(repository: Path) -> None:
+    config = load_config(repository / "services" / "churn")
+
+    (none,) = check_trust(config)
+    (repository / "policy.toml").write_text('[vulnerabilities]\nblock = "high"\n')
+    (half,) = check_trust(config)
+    (repository / "policy.toml").write_text('[vulnerabilities]\nblock = "hihg"\n')
+    (broken,) = check_trust(config)
+
+    assert (none.status, half.status, broken.status) == ("advice", "advice", "missing")
+    assert "who signed it" in half.found
+    assert "hihg" in broken.found
+
+
+def test_an_open_port_is_advice_and_known_callers_are_fine(repository: Path) -> None:
+    toml = repository / "services" / "churn" / "slipway.toml"
+
+    before = serving(repository)["access"]
+    toml.write_text(f'{toml.read_text()}\n[runtime.access]\nkeys = "keys.json"\nrate_per_s = 10\n')
+    after = serving(repository)["access"]
+
+    assert (before.status, after.status) == ("advice", "ok")
+    assert after.found == "callers are known by API keys; limited each"

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from slipway_bundle.layers import Layer
+from slipway_bundle.layout import CONTENT_DIGEST, ROLE
 from slipway_bundle.manifest import MANIFEST_MEDIA_TYPE, Manifest, encode_manifest
 from slipway_bundle.oci import (
     CONFIG_TYPE,
@@ -20,6 +21,7 @@ from slipway_bundle.oci import (
     MANIFEST_TYPE,
     Descriptor,
     ImageConfig,
+    ImageIndex,
     Platform,
     RootFs,
     RunConfig,
@@ -28,7 +30,18 @@ from slipway_bundle.oci import (
 )
 from slipway_bundle.store import Store
 
-__all__ = ["ATTACHMENT", "BUNDLE_TYPE", "CONTENT_DIGEST", "ROLE", "Parts", "put_bundle"]
+__all__ = [
+    "ATTACHMENT",
+    "BUNDLE_TYPE",
+    "CONTENT_DIGEST",
+    "IMAGE",
+    "ROLE",
+    "Parts",
+    "describe",
+    "put_bundle",
+    "with_images",
+    "without_images",
+]
 
 BUNDLE_TYPE = "application/vnd.slipway.bundle.v1+json"
 """`artifactType` of the index; on no descriptor."""
@@ -38,11 +51,10 @@ MODEL_CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.tar"
 FILE_PATH = "org.cncf.model.filepath"
 
-ROLE = "io.slipway.role"
-"""Annotation of a child and of a layer: `manifest`, `model`, `modelcar`; `code`, `attachment`, `weights`."""
-
 ATTACHMENT = "io.slipway.attachment"
-CONTENT_DIGEST = "io.slipway.content-digest"
+
+IMAGE = "image"
+"""The role of a runnable image among the children of a bundle."""
 
 NO_PLATFORM = Platform(architecture="unknown", os="unknown")
 """For children that nothing can run; readers that choose by platform pass them over."""
@@ -91,7 +103,7 @@ def put_bundle(store: Store, manifest: Manifest, parts: Parts) -> Descriptor:
     Raises:
         HostError: Disk full, not allowed, busy.
     """
-    annotations = _annotations(manifest)
+    annotations = describe(manifest)
     children = (
         _put_manifest(store, manifest, parts),
         _put_model(store, manifest, parts.weights),
@@ -101,7 +113,22 @@ def put_bundle(store: Store, manifest: Manifest, parts: Parts) -> Descriptor:
     return replace(index, annotations={ROLE: "bundle", CONTENT_DIGEST: manifest.content_digest})
 
 
-def _annotations(manifest: Manifest) -> dict[str, str]:
+def with_images(index: ImageIndex, images: tuple[Descriptor, ...]) -> ImageIndex:
+    """`index` with these runnable images instead of those that it has.
+
+    They come first: whoever chooses by platform takes the first that fits, and a modelcar cannot run.
+    """
+    return replace(index, manifests=(*images, *without_images(index).manifests))
+
+
+def without_images(index: ImageIndex) -> ImageIndex:
+    """`index` as `put_bundle` made it, without runnable images."""
+    kept = tuple(child for child in index.manifests if child.annotations.get(ROLE) != IMAGE)
+    return replace(index, manifests=kept)
+
+
+def describe(manifest: Manifest) -> dict[str, str]:
+    """The annotations that OCI defines, for a bundle and for images of it."""
     found = {
         "org.opencontainers.image.title": manifest.name,
         "org.opencontainers.image.version": manifest.version,
@@ -157,7 +184,7 @@ def _put_modelcar(store: Store, manifest: Manifest, weights: Sequence[Layer], pl
         architecture=platform.architecture,
         os=platform.os,
         rootfs=RootFs(type="layers", diff_ids=tuple(layer.descriptor.digest for layer in weights)),
-        config=RunConfig(labels=_annotations(manifest)),
+        config=RunConfig(labels=describe(manifest)),
         created=manifest.created,
     )
     layers = tuple(replace(layer.descriptor, media_type=LAYER_TYPE) for layer in weights)

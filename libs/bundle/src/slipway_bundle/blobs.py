@@ -5,7 +5,7 @@ read and verified every document on its way, so whatever it yields was really re
 Source: OCI image-spec v1.1.1, descriptor.md ("Verification").
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,13 +88,16 @@ class Blobs:
         if got != digest:
             raise _corrupt(digest, got, path)
 
-    def walk(self, root: Descriptor, *, check_leaves: bool = True) -> Iterator[Descriptor]:
+    def walk(
+        self, root: Descriptor, *, check_leaves: bool = True, absent: Collection[Digest] = frozenset()
+    ) -> Iterator[Descriptor]:
         """Every descriptor that `root` reaches, itself first, each digest once; documents are verified on the way.
 
         Args:
             root: Where to begin.
             check_leaves: Also require blobs that are not documents to be there with their size (their bytes are for
                 `verify_blob`).
+            absent: Such blobs that may be missing; they are passed on all the same.
 
         Raises:
             BlobMissingError, BlobCorruptError, BlobTooLongError, JsonError: Naming the blob.
@@ -109,7 +112,7 @@ class Blobs:
             if depth > MAX_DEPTH:
                 raise JsonError(f"{root.digest} nests deeper than {MAX_DEPTH} documents at {descriptor.digest}")
             children = self._children(descriptor)
-            if children or check_leaves:
+            if children or (check_leaves and descriptor.digest not in absent):
                 self._require_size(descriptor)
             yield descriptor
             waiting.extend((child, depth + 1) for child in reversed(children))

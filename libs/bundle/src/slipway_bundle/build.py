@@ -18,10 +18,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from slipway_bundle import objectives
-from slipway_bundle.assembly import CONTENT_DIGEST, Parts, put_bundle
+from slipway_bundle.assembly import CONTENT_DIGEST, Parts, put_bundle, without_images
 from slipway_bundle.canonical import canonical_json
 from slipway_bundle.config import load_config
-from slipway_bundle.digest import Digest, hex_of
+from slipway_bundle.digest import Digest, digest_bytes, hex_of
 from slipway_bundle.errors import ConfigError, IntegrityError
 from slipway_bundle.identity import content_digest, default_version
 from slipway_bundle.inputs import Announce, Inputs, Judge, read_inputs
@@ -40,7 +40,7 @@ from slipway_bundle.manifest import (
     Route,
     ServiceEntry,
 )
-from slipway_bundle.oci import Descriptor
+from slipway_bundle.oci import Descriptor, ImageIndex
 from slipway_bundle.policy import Policy, load_policy
 from slipway_bundle.progress import QUIET, Progress
 from slipway_bundle.reference_profiles import ATTACHMENT, MEDIA_TYPE, encode_references
@@ -271,6 +271,9 @@ def _publish(store: Store, manifest: Manifest, parts: Parts, *, is_named: bool) 
         try:
             return version, bundle, store.publish(f"{manifest.name}:{version}", bundle)
         except RefConflictError:
+            current = store.find(f"{manifest.name}:{version}").descriptor
+            if _bare_digest(store, current) == bundle.digest:
+                return version, current, False  # this bundle, with images
             if is_named:
                 raise
         except RefInvalidError as error:
@@ -279,6 +282,12 @@ def _publish(store: Store, manifest: Manifest, parts: Parts, *, is_named: bool) 
                 hint="write another `name` into `[bundle]` of slipway.toml",
             ) from error
     raise IntegrityError(f"this is a bug in slipway: {MAX_SAME_CONTENT} bundles are called {manifest.version!r}")
+
+
+def _bare_digest(store: Store, bundle: Descriptor) -> str:
+    """The digest that a bundle's index has without its runnable images."""
+    index = store.read_json(bundle.digest, ImageIndex)
+    return digest_bytes(canonical_json(without_images(index)))
 
 
 def _is_published(store: Store, content: str) -> bool:

@@ -1,4 +1,4 @@
-"""Garbage collection: what no reference and no pin reaches goes.
+"""Garbage collection: what no reference and no pin reaches goes, and what refers to it.
 
 It chooses no versions to drop (that is the caller's, by `Store.delete`). The invariants: it runs only while no lease
 is held, so nothing that is being built is looked at; it deletes nothing at all when one document cannot be read,
@@ -8,7 +8,7 @@ because what that document refers to is unknown; stopped at any point it has onl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from slipway_bundle.digest import Digest, hex_of
 from slipway_bundle.disk import disk_errors
 from slipway_bundle.locks import locked, try_lock
 from slipway_bundle.oci import Descriptor
+from slipway_bundle.referrers import referrers_among
 
 if TYPE_CHECKING:
     from slipway_bundle.store import Store
@@ -64,13 +65,18 @@ def collect(store: "Store", *, dry_run: bool, lock_timeout_s: float) -> GcReport
         disk_errors(store.root, "collecting garbage"),
         locked(layout.lease_lock, shared=False, timeout_s=lock_timeout_s),
     ):
-        live = _live(store, remove_pins=not dry_run)
+        entries = store.entries()
+        kept, live = _live(store, entries, remove_pins=not dry_run)
         blobs = [path for path in sorted(layout.blobs.iterdir()) if _HEX.match(path.name)]
         dead_blobs = [path for path in blobs if path.name not in live]
         leftovers = [*_folder(layout.ingest), *_folder(layout.trees, DOOMED_PREFIX)]
         dead_trees = [path for path in _folder(layout.trees) if _HEX.match(path.name) and path.name not in live]
         freed_bytes = sum(_size(path) for path in (*dead_blobs, *leftovers, *dead_trees))
         if not dry_run:
+            if len(kept) < len(entries):
+                # Before the blobs: an entry whose blobs are gone would stop every later collection. Nobody else
+                # writes the index now, as writers hold a lease.
+                layout.write_index(kept)
             _remove(dead_blobs, leftovers, dead_trees)
     return GcReport(
         dry_run=dry_run,
@@ -82,8 +88,21 @@ def collect(store: "Store", *, dry_run: bool, lock_timeout_s: float) -> GcReport
     )
 
 
-def _live(store: "Store", *, remove_pins: bool) -> set[str]:
-    roots = [*store.entries(), *_pinned(store.layout.pins, remove=remove_pins)]
+def _live(store: "Store", entries: Sequence[Descriptor], *, remove_pins: bool) -> tuple[list[Descriptor], set[str]]:
+    """The entries that stay, and the blobs that they and the pins reach."""
+    waiting = list(referrers_among(store, entries))
+    listed = {entry.digest for entry, _ in waiting}
+    live = _reach(store, (entry for entry in entries if entry.digest not in listed))
+    live |= _reach(store, _pinned(store.layout.pins, remove=remove_pins))
+    # A referrer does not keep its subject; it stays with it. One may refer to another, so again until nothing changes.
+    while ready := [(entry, subject) for entry, subject in waiting if hex_of(subject) in live]:
+        live |= _reach(store, (entry for entry, _ in ready))
+        waiting = [pair for pair in waiting if pair not in ready]
+    gone = {entry.digest for entry, _ in waiting}
+    return [entry for entry in entries if entry.digest not in gone], live
+
+
+def _reach(store: "Store", roots: Iterable[Descriptor]) -> set[str]:
     return {hex_of(reached.digest) for root in roots for reached in store.walk(root, check_leaves=False)}
 
 

@@ -28,6 +28,15 @@ from slipway_bundle.store_errors import StoreInvalidError
 EXTRAS = "slipway"
 """The OCI layout allows other files; all of ours are in this folder."""
 
+ROLE = "io.slipway.role"
+"""Annotation of an entry of `index.json`, of a child and of a layer: what it is for."""
+
+CONTENT_DIGEST = "io.slipway.content-digest"
+"""Annotation of an entry of `index.json`, of a bundle's index and of its images."""
+
+ABSENT = "io.slipway.absent"
+"""Annotation of an entry of `index.json`: the roles, joined by `,`, whose own blobs were not pulled (`partial.py`)."""
+
 MAX_INDEX_BYTES = 64 << 20
 """An index of ten thousand bundles has 3 MB; no registry ever sees this file."""
 

@@ -131,6 +131,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: RunConfig = RunConfig()
     created: str | None = None
     history: tuple[History, ...] = ()
+    variant: str | None = None
 
 
 def make_manifest(
@@ -139,6 +140,7 @@ def make_manifest(
     *,
     artifact_type: str | None = None,
     annotations: dict[str, str] | None = None,
+    subject: Descriptor | None = None,
 ) -> ImageManifest:
     """An image manifest with its constants filled in."""
     return ImageManifest(
@@ -147,6 +149,7 @@ def make_manifest(
         artifact_type=artifact_type,
         config=config,
         layers=layers,
+        subject=subject,
         annotations=annotations or {},
     )
 

@@ -43,7 +43,7 @@ def refuse_pickle(path: Path, shown: str, format: str, signers: tuple[str, ...])
         path: The file.
         shown: How messages call it.
         format: The format it is declared as; names the safe alternative.
-        signers: Who may sign pickles, by `policy.toml`; signatures are not read yet, so this only changes the message.
+        signers: Whose pickles `policy.toml` allows; a bundle has no format for them, so this only changes the message.
 
     Raises:
         PickleRefusedError: It is a pickle.
@@ -58,7 +58,7 @@ def refuse_pickle(path: Path, shown: str, format: str, signers: tuple[str, ...])
     if signers:
         raise PickleRefusedError(
             f"{shown!r} is {reason}; policy.toml allows pickles signed by {', '.join(map(repr, signers))}, "
-            "and this version of slipway cannot check signatures yet",
+            "and a bundle of version 1 has no format that runs code",
             hint=f"save the model in a format that is only data: {SAFER[format]}",
             path=shown,
             reason=reason,

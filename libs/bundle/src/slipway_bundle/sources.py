@@ -18,7 +18,7 @@ from slipway_bundle.config import BundleConfig
 from slipway_bundle.errors import ConfigError, FileError, SecretRefusedError, SourceError
 from slipway_bundle.tar import normal_mode
 
-__all__ = ["SourceFile", "find_sources"]
+__all__ = ["SourceFile", "find_modules", "find_sources"]
 
 MAX_FILE_BYTES = 64 << 20
 """Code is not that big; data of this size belongs into `[bundle.models]`, where it has a layer of its own."""
@@ -76,6 +76,16 @@ def find_sources(folder: Path, bundle: BundleConfig) -> tuple[SourceFile, ...]:
     apart = {bundle.golden, bundle.lineage, *(model.file for model in bundle.models.values())}
     kept = (path for path in found - apart if not any(_fits(path, glob) for glob in bundle.exclude))
     files = [_check(folder, path) for path in kept]
+    return tuple(sorted(files, key=lambda file: file.path.encode()))
+
+
+def find_modules(package: Path) -> tuple[SourceFile, ...]:
+    """The files of an installed package, by the same rules; paths are relative to the folder `package`.
+
+    Raises:
+        SourceError, SecretRefusedError, FileError: As `find_sources`.
+    """
+    files = [_check(package, path) for path in _walk(package, package)]
     return tuple(sorted(files, key=lambda file: file.path.encode()))
 
 

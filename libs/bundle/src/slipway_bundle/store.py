@@ -14,7 +14,7 @@ Source: OCI image-spec v1.1.1, image-layout.md; `docs/bundle-v1.md`.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,14 +26,15 @@ from slipway_bundle.canonical import canonical_json
 from slipway_bundle.digest import Digest, digest_bytes, hex_of
 from slipway_bundle.disk import Temporary, disk_errors, require_space, sync_folder, write_file
 from slipway_bundle.layers import Layer, LayerEntry, LayerFile, StatKey, layout_members, status_of
-from slipway_bundle.layout import Layout
+from slipway_bundle.layout import ABSENT, CONTENT_DIGEST, Layout
 from slipway_bundle.locks import locked, try_lock
 from slipway_bundle.oci import BYTES_TYPE, LAYER_TYPE, REF_NAME, Descriptor
 from slipway_bundle.packing import Packed, Packer
 from slipway_bundle.progress import QUIET, Progress
 from slipway_bundle.references import Ref, find, refs_of, split_ref
+from slipway_bundle.referrers import entry_of
 from slipway_bundle.statcache import CACHE_FILE, Known, KnownLayer, StatCache, blob_key, recipe_of
-from slipway_bundle.store_errors import NoSpaceError, RefConflictError, StorePermissionError
+from slipway_bundle.store_errors import ImageSignedError, NoSpaceError, RefConflictError, StorePermissionError
 from slipway_bundle.tar import TarLayout, lay_out
 
 if TYPE_CHECKING:
@@ -205,22 +206,43 @@ class Store(Blobs):
             temporary.move_to(self.layout.blob(packed.digest), mode=BLOB_MODE)
         return packed
 
-    def publish(self, ref: str, bundle: Descriptor) -> bool:
+    def publish(
+        self,
+        ref: str,
+        bundle: Descriptor,
+        *,
+        replaces_same_content: bool = False,
+        replaces: bool = False,
+        absent: Collection[Digest] = frozenset(),
+    ) -> bool:
         """Make `bundle` visible as `ref` (`NAME:VERSION`), all at once and durably. True when it was not there yet.
+
+        Args:
+            ref: The name.
+            bundle: The index.
+            replaces_same_content: Let the name move from an index with the same content digest, to which nothing
+                refers: a bundle gets its images so.
+            replaces: Let the name move from anything: only a layout that is used as a registry may ask for that.
+            absent: Blobs that may be missing, of a bundle that was pulled in part (`partial.py`).
 
         Raises:
             RefInvalidError: `ref` breaks the grammar.
             RefConflictError: `ref` is other content; versions are immutable.
+            ImageSignedError: The index that would be replaced has referrers.
             BlobMissingError, BlobCorruptError: Something that `bundle` refers to is not in the store.
             HostError: Disk full, not allowed, busy.
         """
         split_ref(ref)
         with self.lease(), self._index_lock():
-            for _ in self.walk(bundle):
+            for _ in self.walk(bundle, absent=absent):
                 pass  # everything is there, with its size
             entries = self._entries()
             current = next((entry for entry in entries if entry.annotations.get(REF_NAME) == ref), None)
-            if current is not None and current.digest != bundle.digest:
+            if current is not None and replaces_same_content and _same_content(current, bundle):
+                self._refuse_referred(ref, current, bundle)
+                entries = tuple(entry for entry in entries if entry is not current)
+                current = None
+            elif current is not None and current.digest != bundle.digest and not replaces:
                 raise RefConflictError(
                     f"{ref!r} is already {current.digest}, and versions are immutable: got {bundle.digest}",
                     hint="choose another version, or delete that one first",
@@ -230,10 +252,40 @@ class Store(Blobs):
                 )
             with disk_errors(self.root, f"publishing {ref!r}"):
                 sync_folder(self.layout.blobs)
-                if current is None:
+                if current is None or _differs(current, bundle):
                     named = replace(bundle, annotations={**bundle.annotations, REF_NAME: ref})
-                    self.layout.write_index([*entries, named])
+                    self.layout.write_index([*(entry for entry in entries if entry is not current), named])
         return current is None
+
+    def _refuse_referred(self, ref: str, current: Descriptor, bundle: Descriptor) -> None:
+        from slipway_bundle.referrers import referrers  # it reads this module's stores
+
+        if found := referrers(self, Digest(current.digest)):
+            raise ImageSignedError(
+                f"{ref!r} cannot become {bundle.digest}: {len(found)} signatures or statements name {current.digest}",
+                hint="add images first, then sign; or build another version",
+                ref=ref,
+                got=bundle.digest,
+                expected=current.digest,
+            )
+
+    def attach_descriptor(self, descriptor: Descriptor) -> bool:
+        """List a stored referrer (`referrers.attach` makes one), durably. True when it was not listed yet.
+
+        Raises:
+            ReferrerError: It is no image manifest with a `subject`.
+            BlobMissingError, BlobCorruptError: Something that it refers to, or its subject, is not in the store.
+            HostError: Disk full, not allowed, busy.
+        """
+        with self.lease(), self._index_lock():
+            entry = entry_of(self, descriptor)
+            entries = self._entries()
+            if any(known.digest == entry.digest for known in entries):
+                return False
+            with disk_errors(self.root, "listing a referrer"):
+                sync_folder(self.layout.blobs)
+                self.layout.write_index([*entries, entry])
+        return True
 
     def delete(self, ref: str) -> Ref:
         """Take the name `ref` (any form that means one bundle) away; `gc` frees the space. Gives back what it was.
@@ -288,6 +340,18 @@ class Store(Blobs):
             with disk_errors(self.root, "locking the index"):
                 stack.enter_context(locked(self.layout.index_lock, shared=False, timeout_s=self._lock_timeout_s))
             yield
+
+
+def _same_content(current: Descriptor, bundle: Descriptor) -> bool:
+    """Whether two indexes are one content, each in its own form."""
+    content = bundle.annotations.get(CONTENT_DIGEST)
+    is_same = content is not None and current.annotations.get(CONTENT_DIGEST) == content
+    return is_same and current.digest != bundle.digest
+
+
+def _differs(current: Descriptor, bundle: Descriptor) -> bool:
+    """Whether an entry must be written again: another index, or the same one with more or fewer of its blobs."""
+    return current.digest != bundle.digest or current.annotations.get(ABSENT) != bundle.annotations.get(ABSENT)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -8,6 +8,7 @@ stable, the exit status follows from the family, and the message says what happe
     ├── RefNotFoundError        ref_not_found       no bundle under that reference
     ├── RefAmbiguousError       ref_ambiguous       more than one bundle fits
     ├── RefConflictError        ref_conflict        other content under an immutable reference
+    ├── ImageSignedError        image_signed        images would change an index that something refers to
     └── MemberNameError         member_name         a file name that a layer cannot hold
     IntegrityError
     ├── BlobCorruptError        blob_corrupt        bytes that do not have their digest
@@ -51,6 +52,12 @@ class RefConflictError(UsageError):
     """The reference is taken by other content; versions are immutable."""
 
     code = "ref_conflict"
+
+
+class ImageSignedError(UsageError):
+    """Images cannot be added to an index that is signed, or that something else refers to by its digest."""
+
+    code = "image_signed"
 
 
 class MemberNameError(UsageError):

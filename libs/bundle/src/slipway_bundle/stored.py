@@ -25,7 +25,7 @@ class StoredBundle(Struct, frozen=True, kw_only=True):
 
     index: ImageIndex
     children: dict[str, tuple[ImageManifest, ...]]
-    """Role -> documents: `manifest` and `model` have one, `modelcar` one a platform."""
+    """Role -> documents: `manifest` and `model` have one, `modelcar` and `image` one a platform."""
 
     manifest: Manifest
 

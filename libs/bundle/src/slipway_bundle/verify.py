@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from slipway_bundle.assembly import WEIGHT_TYPE
+from slipway_bundle.assembly import IMAGE, ROLE, WEIGHT_TYPE
 from slipway_bundle.build import CODE_PREFIX, MODELS_PREFIX
 from slipway_bundle.canonical import decode_json
 from slipway_bundle.description import ServiceDescription
+from slipway_bundle.digest import Digest, parse_digest
 from slipway_bundle.errors import HostError, ManifestError, SlipwayError
 from slipway_bundle.extract import scan_layer
 from slipway_bundle.golden import Mismatch, decode_golden
-from slipway_bundle.oci import INDEX_TYPES, LAYER_TYPE, MANIFEST_TYPES, Descriptor
+from slipway_bundle.image.checking import check_images
+from slipway_bundle.oci import INDEX_TYPES, LAYER_TYPE, MANIFEST_TYPES, Descriptor, ImageIndex
+from slipway_bundle.partial import absent_blobs, absent_roles
 from slipway_bundle.progress import QUIET, Progress
 from slipway_bundle.reference_profiles import ATTACHMENT as REFERENCES
 from slipway_bundle.reference_profiles import decode_references
@@ -68,6 +71,10 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
     """Golden examples that did not replay."""
 
 
+class _Skipped(Exception):
+    """A step that has nothing to look at, and says why: never the same as ok."""
+
+
 class _Warning(Exception):
     """A step found something that a person should know, and that is no defect of the bundle."""
 
@@ -99,6 +106,8 @@ def verify(
     run.do("blobs", run.blobs)
     run.do("manifest", run.manifest)
     run.do("layers", run.layers)
+    if absent_roles(found.descriptor):
+        run.do("absent", run.absent)
     run.do("attachments", run.attachments)
     run.do("environment", run.environment)
     if is_replaying:
@@ -124,6 +133,7 @@ class _Run:
         self._progress = progress
         self._announce = announce
         self._reached: tuple[Descriptor, ...] = ()
+        self._absent: frozenset[Digest] = frozenset()
         self._scanned: dict[str, Layer] = {}
         self.bundle: StoredBundle | None = None
         self.steps: list[Step] = []
@@ -139,6 +149,8 @@ class _Run:
         else:
             try:
                 detail = work()
+            except _Skipped as reason:
+                status, detail = "skipped", str(reason)
             except _Warning as finding:
                 status, detail = "warning", str(finding)
             except HostError:
@@ -150,21 +162,29 @@ class _Run:
     def documents(self) -> str:
         """(1) The index and everything it reaches is there, with its size; each document has its digest and parses."""
         self._announce("documents", 0)
-        self._reached = tuple(self._store.walk(self._root))
+        self._absent = absent_blobs(self._store, self._root)
+        self._reached = tuple(self._store.walk(self._root, absent=self._absent))
         return f"{sum(_is_document(item) for item in self._reached)} documents"
 
     def blobs(self) -> str:
         """(2) Every byte of every other blob is hashed, once; a layer is unpacked in memory on the way."""
-        leaves = [item for item in self._reached if not _is_document(item)]
+        leaves = [item for item in self._reached if not _is_document(item) and item.digest not in self._absent]
         total = sum(leaf.size for leaf in leaves)
         self._announce("blobs", total)
+        own = self._own_layers()
         for leaf in leaves:
-            if leaf.media_type in TAR_TYPES:
+            if leaf.digest in own and leaf.media_type in TAR_TYPES:
                 layer = replace(leaf, media_type=LAYER_TYPE)
                 self._scanned[leaf.digest] = scan_layer(self._store, layer, progress=self._progress)
             else:
                 self._store.verify_blob(leaf.digest, size=leaf.size, progress=self._progress)
         return f"{len(leaves)} blobs, {total} bytes"
+
+    def _own_layers(self) -> set[str]:
+        """Blobs whose inside is the bundle's business; a base and an environment are only hashed."""
+        index = self._store.read_json(parse_digest(self._root.digest), ImageIndex)
+        children = [child for child in index.manifests if child.annotations.get(ROLE) != IMAGE]
+        return {leaf.digest for child in children for leaf in self._store.walk(child, absent=self._absent)}
 
     def manifest(self) -> str:
         """(3) `slipway.json` is canonical, of a known version, and its content digest follows from it."""
@@ -200,7 +220,15 @@ class _Run:
             }
             _require_equal(digest, got, files)
             count += len(got)
-        return f"{count} files"
+        images = 0 if self._absent else check_images(self._store, bundle)
+        return f"{count} files" + (f"; {images} images" if images else "")
+
+    def absent(self) -> str:
+        """Only of a bundle that was pulled in part: what is not here is named, and is not verified."""
+        roles = ", ".join(sorted(absent_roles(self._root)))
+        raise _Skipped(
+            f"{roles}: {len(self._absent)} blobs are not here (pulled without); a pull without roles brings them"
+        )
 
     def attachments(self) -> str:
         """(5) The attachments are what their names promise."""

@@ -1,14 +1,16 @@
-"""`BundleView`: what serving reads, the same object for a service folder and for a stored bundle.
+"""`BundleView`: what serving reads, the same object for a service folder, a stored bundle and an unpacked image.
 
-It imports no service and loads no weights. The invariant: from a view on, nobody needs to know which of the two it was:
+It imports no service and loads no weights. The invariant: from a view on, nobody needs to know which of them it was:
 code is a folder to import from, weights are byte ranges of files, and both are never written.
 """
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
+from slipway_bundle import unpacked
 from slipway_bundle.canonical import decode_json
 from slipway_bundle.config import CONFIG_NAME, ModelConfig, ServiceConfig, load_config
 from slipway_bundle.description import ServiceDescription, ServiceLike
@@ -34,6 +36,7 @@ __all__ = [
     "open_any",
     "open_bundle",
     "open_folder",
+    "open_unpacked",
     "view_of",
 ]
 
@@ -86,7 +89,7 @@ class BundleView(Struct, frozen=True, kw_only=True):
 
 
 def open_any(target: str, store: Store) -> BundleView:
-    """A view of a folder (a path with a `slipway.toml`) or of a bundle in the store (a reference).
+    """A view of a folder (a path with a `slipway.toml`), of an unpacked image, or of a bundle in the store.
 
     A name that is both, such as `churn` beside a folder `churn/`, is the folder: it is the one you can see.
 
@@ -97,6 +100,8 @@ def open_any(target: str, store: Store) -> BundleView:
     folder = Path(target)
     if (folder / CONFIG_NAME).is_file():
         return open_folder(folder)
+    if (folder / unpacked.MANIFEST).is_file():
+        return open_unpacked(folder)
     if folder.is_dir() or target.startswith((".", "/", "~")):
         raise UsageError(
             f"{target!r} is a path, but no service folder: expected a {CONFIG_NAME} in it",
@@ -154,26 +159,58 @@ def open_bundle(store: Store, ref: str) -> BundleView:
 def view_of(store: Store, bundle: StoredBundle) -> BundleView:
     """A view of a bundle that was read, published or not; raises as `open_bundle`, less the reference."""
     manifest = bundle.manifest
+    tree = materialise(store, bundle.layers()[manifest.service.layer])
+
+    def stored(model: ModelEntry) -> WeightsFile:
+        file = model.files[0]
+        return WeightsFile(path=store.blob(parse_digest(file.layer)), offset=file.offset, size=file.size)
+
+    return _viewed(manifest, bundle.digest, tree, stored, lambda name: bundle.attachment(store, name))
+
+
+def open_unpacked(root: Path) -> BundleView:
+    """A view of a bundle whose layers lie unpacked below `root`, as they do in a running image.
+
+    Its digest is not known there, as it is made from the image's own; its content digest is.
+
+    Raises:
+        ManifestVersionError: The bundle has a major version that is not known.
+        IntegrityError: A document, a code file or the size of a weights file is not what the manifest says.
+        HostError: A file cannot be read.
+    """
+    manifest = unpacked.read_unpacked(root)
+    weights = unpacked.weights_files(root, manifest)
+    return _viewed(
+        manifest, None, root, lambda model: weights[model.name], lambda name: unpacked.attachment(root, manifest, name)
+    )
+
+
+def _viewed(
+    manifest: Manifest,
+    digest: str | None,
+    tree: Path,
+    weights: Callable[[ModelEntry], WeightsFile],
+    read: Callable[[str], bytes],
+) -> BundleView:
+    """The view of a manifest: where its code and weights are, and how its attachments are read, is the caller's."""
     service = manifest.service
-    tree = materialise(store, bundle.layers()[service.layer])
-    runtime, references = manifest.attachment("runtime"), manifest.attachment(ATTACHMENT)
-    objectives = manifest.attachment(OBJECTIVES)
+    attached = {item.name for item in manifest.attachments}
     return BundleView(
         name=manifest.name,
         version=manifest.version,
-        digest=bundle.digest,
+        digest=digest,
         content_digest=manifest.content_digest,
         entry=service.entry,
         code=tree / service.prefix / service.code,
-        models={model.name: _stored_model(store, model) for model in manifest.models},
-        runtime={} if runtime is None else _decode_runtime(bundle.attachment(store, "runtime")),
-        golden=decode_golden(bundle.attachment(store, "golden"), where="attachment golden"),
+        models={model.name: LoadedModel(config=_config_of(model), file=weights(model)) for model in manifest.models},
+        runtime=_decode_runtime(read("runtime")) if "runtime" in attached else {},
+        golden=decode_golden(read("golden"), where="attachment golden"),
         lineage=manifest.lineage,
         created=manifest.created,
-        environment_lock=bundle.attachment(store, "environment-lock").decode(),
-        description=decode_json(bundle.attachment(store, "schema"), ServiceDescription, what="attachment schema"),
-        objectives=None if objectives is None else bundle.attachment(store, OBJECTIVES),
-        references={} if references is None else decode_references(bundle.attachment(store, ATTACHMENT)),
+        environment_lock=read("environment-lock").decode(),
+        description=decode_json(read("schema"), ServiceDescription, what="attachment schema"),
+        objectives=read(OBJECTIVES) if OBJECTIVES in attached else None,
+        references=decode_references(read(ATTACHMENT)) if ATTACHMENT in attached else {},
         manifest=manifest,
     )
 
@@ -213,17 +250,13 @@ def _nearest_file(folder: Path, file: str) -> str | None:
     return f"did you mean {close[0]!r}?" if close else None
 
 
-def _stored_model(store: Store, model: ModelEntry) -> LoadedModel:
-    file = model.files[0]
-    return LoadedModel(
-        config=ModelConfig(
-            file=file.path,
-            format=model.format,
-            outputs=model.outputs,
-            columns=model.columns,
-            categories=model.categories,
-        ),
-        file=WeightsFile(path=store.blob(parse_digest(file.layer)), offset=file.offset, size=file.size),
+def _config_of(model: ModelEntry) -> ModelConfig:
+    return ModelConfig(
+        file=model.files[0].path,
+        format=model.format,
+        outputs=model.outputs,
+        columns=model.columns,
+        categories=model.categories,
     )
 
 

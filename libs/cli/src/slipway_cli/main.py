@@ -11,13 +11,27 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
+from slipway_cli.access_key_list import list_access_keys
+from slipway_cli.access_key_new import new_access_key
+from slipway_cli.access_key_revoke import revoke_access_keys
 from slipway_cli.boundary import guarded
+from slipway_cli.bundle_approve import approve
+from slipway_cli.bundle_attest import attest
 from slipway_cli.bundle_build import build
+from slipway_cli.bundle_copy import copy
 from slipway_cli.bundle_diff import diff
 from slipway_cli.bundle_gc import gc
+from slipway_cli.bundle_image import image
 from slipway_cli.bundle_inspect import inspect
 from slipway_cli.bundle_list import list_bundles
+from slipway_cli.bundle_pull import pull
+from slipway_cli.bundle_push import push
 from slipway_cli.bundle_rm import rm
+from slipway_cli.bundle_sbom import sbom
+from slipway_cli.bundle_scan import scan
+from slipway_cli.bundle_sign import sign
+from slipway_cli.bundle_signatures import signatures
+from slipway_cli.bundle_tag import tag
 from slipway_cli.bundle_verify import verify
 from slipway_cli.capture_compact import compact
 from slipway_cli.capture_forget import forget
@@ -26,11 +40,17 @@ from slipway_cli.console import console
 from slipway_cli.doctor import doctor
 from slipway_cli.drift_hook import drift_hook
 from slipway_cli.drift_report import drift_report
+from slipway_cli.keys_new import new_keys
 from slipway_cli.labels_ingest import ingest
 from slipway_cli.new import new
 from slipway_cli.oncall import oncall
+from slipway_cli.policy_admission import admission
+from slipway_cli.policy_check import check_policy
+from slipway_cli.policy_explain import explain_policy
+from slipway_cli.policy_webhook import webhook
 from slipway_cli.postmortem_new import new_postmortem
 from slipway_cli.ready import ready
+from slipway_cli.registry_list import list_tags
 from slipway_cli.serve import serve
 from slipway_cli.simulate import simulate
 from slipway_cli.slo_build import build_slos
@@ -158,8 +178,89 @@ def postmortem() -> None:
     """The verbs of a noun."""
 
 
-for _verb in (build, inspect, verify, diff, list_bundles, rm, gc):
+@click.group(
+    cls=VerbGroup,
+    name="access",
+    help="Say who may call a server.",
+    examples=(("slipway access key new billing --keys keys.json", "an API key for a client"),),
+)
+def access() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="key",
+    help="Make, list and revoke API keys.",
+    examples=(
+        ("slipway access key new billing --keys keys.json", "prints the key, once"),
+        ("slipway access key list --keys keys.json", "who has one"),
+        ("slipway access key revoke 3f2a9c01 --keys keys.json", "valid no more"),
+    ),
+)
+def access_key() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="registry",
+    help="Look at what a registry has.",
+    examples=(("slipway registry list registry.example.com/team/churn", "the tags that are there"),),
+)
+def registry() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="keys",
+    help="Make keys that sign bundles.",
+    examples=(("slipway keys new release", "a pair: release.key signs, release.pub is for policy.toml"),),
+)
+def keys() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="policy",
+    help="Say what may run: signers, builders, licences, formats, age, approvals, vulnerabilities.",
+    examples=(
+        ("slipway policy explain", "what does policy.toml ask?"),
+        ("slipway policy check churn", "would it let this bundle run?"),
+        ("slipway policy admission | kubectl apply -f -", "let a cluster ask too"),
+    ),
+)
+def policy() -> None:
+    """The verbs of a noun."""
+
+
+for _verb in (new_access_key, list_access_keys, revoke_access_keys):
+    access_key.add_command(_verb)
+access.add_command(access_key)
+for _verb in (
+    build,
+    image,
+    inspect,
+    verify,
+    sbom,
+    scan,
+    attest,
+    sign,
+    approve,
+    signatures,
+    diff,
+    list_bundles,
+    rm,
+    gc,
+    push,
+    pull,
+    copy,
+    tag,
+):
     bundle.add_command(_verb)
+registry.add_command(list_tags)
 for _verb in (check_slos, build_slos, explain_slos):
     slo.add_command(_verb)
 for _verb in (compact, forget):
@@ -168,6 +269,9 @@ labels.add_command(ingest)
 for _verb in (drift_report, drift_hook):
     drift.add_command(_verb)
 postmortem.add_command(new_postmortem)
+keys.add_command(new_keys)
+for _verb in (check_policy, explain_policy, admission, webhook):
+    policy.add_command(_verb)
 for _top in (
     serve,
     swap,
@@ -175,10 +279,14 @@ for _top in (
     new,
     client,
     bundle,
+    registry,
     slo,
     capture,
     labels,
     drift,
+    access,
+    keys,
+    policy,
     oncall,
     postmortem,
     console,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from slipway_signals.oncall import Brief, Budget, Verdict
+    from slipway_signals.oncall import Brief, Budget, JudgedCause
     from slipway_signals.oncall_asking import Answer
     from slipway_signals.oncall_firing import Firing
     from slipway_signals.oncall_releases import Release
@@ -64,7 +64,7 @@ def draw_brief(terminal: Terminal, told: "Brief", runbook: "Runbook") -> None:
     terminal.draw(head, *(Text(text) for text in words))
     terminal.draw(_facts(told), Text(""))
     if told.likely is not None:
-        terminal.draw(_verdict(told.likely), Text(""))
+        terminal.draw(_likely(told.likely), Text(""))
     terminal.draw(*(drawn for answer in told.answers for drawn in _answer(answer)))
     terminal.draw(Text(""), _sections(runbook, told.values, (*BEFORE, *AFTER)))
     for problem in told.problems:
@@ -161,7 +161,7 @@ def _budget(budget: "Budget") -> str:
     return f"{budget.slo}: {', '.join(parts) or 'no number now'}"
 
 
-def _verdict(likely: "Verdict") -> "Table":
+def _likely(likely: "JudgedCause") -> "Table":
     from rich.text import Text
 
     from slipway_signals.runbooks import names_in

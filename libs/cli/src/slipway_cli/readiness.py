@@ -5,7 +5,7 @@
 
 It builds the bundle twice and serves it once, in a folder that is deleted; nothing else is written. The invariants: a
 check never raises for what it is there to find; an item is ok because it was tried or read today, never because a file
-says so. What later releases bring (signature, scan, autoscaling) is not looked at: `docs/ready.md`.
+says so. What is not looked at stands in `docs/ready.md`.
 """
 
 import tempfile
@@ -53,6 +53,7 @@ def check_service(root: Path, folder: Path, say: Say = lambda _: None) -> tuple[
     from slipway_cli.readiness_package import check_package
     from slipway_cli.readiness_serving import check_serving
     from slipway_cli.readiness_signals import check_signals
+    from slipway_cli.readiness_trust import check_trust
 
     config = load_config(folder)
     with tempfile.TemporaryDirectory(prefix="slipway-ready-") as scratch:
@@ -62,7 +63,7 @@ def check_service(root: Path, folder: Path, say: Say = lambda _: None) -> tuple[
         say("objectives, alerts, runbooks, panels")
         signals = tuple(check_signals(root, folder))
         serving = tuple(check_serving(config, home if is_built else None, say))
-    return (*package, *signals, *serving)
+    return (*package, *signals, *serving, *check_trust(config))
 
 
 def attempt(name: str, look: Callable[[], Item], fix: str) -> Item:

@@ -24,6 +24,7 @@ from slipway_bundle.store import Store
 from slipway_cli.errors import ServiceCodeError, Told, ToldError
 from slipway_cli.readiness import Item, Say, attempt, missing, some
 from slipway_cli.readiness_code import Declared
+from slipway_cli.readiness_trust import check_caller
 from slipway_serve.config import ModelRuntime, PoolConfig, RuntimeConfig, load_runtime
 from slipway_signals.slo.model import Counters, ServiceSlos
 from slipway_signals.slo.openslo import FILE, load_slos
@@ -66,6 +67,7 @@ def check_serving(config: ServiceConfig, home: Path | None, say: Say) -> Iterato
         yield _warm_up(config, runtime, home)
     yield _capture(runtime, declared)
     yield _cost(runtime)
+    yield check_caller(runtime)
 
 
 def _declared(folder: Path) -> tuple[Declared, ...]:

@@ -41,13 +41,26 @@ if TYPE_CHECKING:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Port of gRPC; 0 chooses one.  [default: 8001]")
 @click.option("--drain-s", type=click.FloatRange(0), help="Seconds of taking requests after SIGTERM.  [default: 1]")
 @click.option("--stop-s", type=click.FloatRange(0), help="Seconds to finish what was accepted.  [default: 30]")
+@click.option("--tls-cert", metavar="FILE", help="Certificate (PEM) for HTTPS and gRPC; read again when it changes.")
+@click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")
+@click.option("--tls-client-ca", metavar="FILE", help="Clients must show a certificate of this CA (mTLS).")
 @click.option("--page/--no-page", default=None, help="Serve /, /docs and /openapi.json.  [default: page]")
 @click.option("--reload", is_flag=True, help="Restart the workers when a file of a served folder changes.")
+@click.option("--policy", metavar="FILE", help="What may be served.  [default: policy.toml here or above]")
 @click.option("--print-config", is_flag=True, help="Print the settings with their origins, and stop.")
 @click.pass_obj
-def serve(terminal: Terminal, /, targets: tuple[str, ...], *, reload: bool, print_config: bool, **flags: object) -> int:
+def serve(
+    terminal: Terminal,
+    /,
+    targets: tuple[str, ...],
+    *,
+    reload: bool,
+    policy: str | None,
+    print_config: bool,
+    **flags: object,
+) -> int:
     """Serve, or say what would be served."""
-    from slipway_cli.home import store_folder
+    from slipway_cli.home import policy_of, store_folder
     from slipway_serve.server import plan
     from slipway_serve.server import serve as run_server
 
@@ -57,7 +70,15 @@ def serve(terminal: Terminal, /, targets: tuple[str, ...], *, reload: bool, prin
         return 0
     if reload and not any(Path(target).is_dir() for target in targets):
         raise click.UsageError("--reload watches folders, and no TARGET is one: a bundle never changes")
-    return run_server(targets, store=store, environment=os.environ, flags=flags, reload=reload, say=terminal.say)
+    return run_server(
+        targets,
+        store=store,
+        environment=os.environ,
+        flags=flags,
+        reload=reload,
+        policy=policy_of(policy, os.environ),
+        say=terminal.say,
+    )
 
 
 def _print(terminal: Terminal, settings: "Sequence[Setting]") -> None:
