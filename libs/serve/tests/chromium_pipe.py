@@ -26,6 +26,8 @@ FLAGS: Final = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
+KEYS: Final = {"Tab": (9, ""), "Enter": (13, "\r")}
+"""With the numbers that Windows has for them, and what they write."""
 MOVE: Final = """
 import fcntl, os, sys
 reads, writes = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
@@ -90,9 +92,10 @@ class Tab:
         self._ask("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def press(self, key: str) -> None:
-        """One key, on whatever has the focus."""
+        """One key of `KEYS`, on whatever has the focus."""
+        number, text = KEYS[key]
         for kind in ("keyDown", "keyUp"):
-            self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=9)
+            self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number, text=text)
 
     def screenshot(self, path: Path) -> None:
         """The whole page as a PNG."""

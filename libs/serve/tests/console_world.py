@@ -24,7 +24,7 @@ from pathlib import Path
 from slipway_serve.console import ConsoleOptions, serve_console
 options = json.loads(sys.argv[1])
 folders = {name: Path(options.pop(name)) for name in ("observability", "runbooks")}
-sys.exit(serve_console(ConsoleOptions(port=0, **options, **folders), lambda url: print(url, flush=True)))
+sys.exit(serve_console(ConsoleOptions(**{"port": 0, **options, **folders}), lambda url: print(url, flush=True)))
 """
 NOBODY = "http://127.0.0.1:9"
 DIGEST = "sha256:" + "ab12cd34ef56" * 5 + "abcd"
@@ -77,7 +77,7 @@ def world(folder: Path) -> Iterator[World]:
 
 
 @contextmanager
-def console(prometheus: str, alertmanager: str | None = None, **options: str) -> Iterator[httpx.Client]:
+def console(prometheus: str, alertmanager: str | None = None, **options: str | int) -> Iterator[httpx.Client]:
     """`slipway console` as a process of its own; a client whose paths are relative to it."""
     folders = {"observability": str(ROOT / "observability"), "runbooks": str(ROOT / "runbooks")}
     told = json.dumps({"prometheus": prometheus, "alertmanager": alertmanager, **folders, **options})

@@ -29,6 +29,16 @@ PAGES = (
 )
 DRAWN = "!document.getElementById('grid') || document.getElementById('grid').dataset.ready"
 SCRIPT_BYTES = 200 * 1024
+CUT_OFF = """JSON.stringify([...document.querySelectorAll("#main *, header *")]
+    .filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1)
+    .filter((one) => !one.closest("svg, canvas, .uplot, .unseen"))
+    .filter((one) => { for (let at = one.parentElement; at; at = at.parentElement)
+        if (/auto|scroll/.test(getComputedStyle(at).overflowX)) return false; return true; })
+    .map((one) => one.textContent.trim().slice(0, 40)))"""
+"""Words that lie right of the window, and in nothing that can be scrolled."""
+FOCUSABLE = """[...document.querySelectorAll("a[href], button, summary, select, input, [tabindex='0']")]
+    .filter((one) => one.checkVisibility() && !one.disabled)"""
+HAS_RING = "(({outlineStyle, outlineWidth}) => outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1)"
 RUN_AXE = "axe.run(document, {resultTypes: ['violations']}).then((found) => JSON.stringify(found.violations))"
 
 
@@ -87,6 +97,19 @@ def test_a_phone_shows_the_whole_width(tab: Tab, client: httpx.Client, path: str
     show(tab, client, path, width=390, height=844)
 
     assert tab.run("document.documentElement.scrollWidth") <= 390
+    assert json.loads(tab.run(CUT_OFF)) == []
+
+
+def test_a_phone_would_miss_what_is_cut_off(tab: Tab, client: httpx.Client) -> None:
+    show(tab, client, "/runbooks", width=390, height=844)
+    tab.run(
+        "document.getElementById('main').insertAdjacentHTML('beforeend', '<div id=near><p id=far>far away</p></div>');"
+        "document.getElementById('near').style.overflow = 'hidden';"
+        "document.getElementById('far').style.minWidth = '500px'"
+    )
+
+    assert tab.run("document.documentElement.scrollWidth") <= 390
+    assert json.loads(tab.run(CUT_OFF)) == ["far away"]
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboards/slipway-debug?from=now-5m"])
@@ -137,23 +160,70 @@ def test_looking_again_changes_only_what_is_different(tab: Tab, client: httpx.Cl
     assert tab.run("document.activeElement === document.querySelector('#answers summary')")
 
 
-def test_everything_can_be_reached_by_keyboard(tab: Tab, client: httpx.Client) -> None:
-    show(tab, client, "/")
-    reached = []
-    for _ in range(14):
+def test_a_dashboard_that_is_drawn_again_keeps_its_charts(tab: Tab, client: httpx.Client) -> None:
+    show(tab, client, "/dashboards/slipway-oncall?var-service=moody&from=now-5m")
+    tab.run("window.kept = [...document.querySelectorAll('#grid canvas')]; scrollTo(0, 300)")
+    tab.run("window.drawn = document.getElementById('drawn').textContent")
+
+    tab.wait("document.getElementById('drawn').textContent !== window.drawn")
+
+    assert tab.run("window.kept.length") > 3
+    assert tab.run("window.kept.every((one) => one.isConnected)")
+    assert tab.run("scrollY") == 300
+
+
+def test_what_is_promised_looks_like_nothing_that_is_measured(tab: Tab, client: httpx.Client) -> None:
+    show(tab, client, "/dashboards/slipway-oncall?var-service=moody&from=now-5m&viewPanel=8")
+
+    strokes = json.loads(
+        tab.run(
+            "JSON.stringify([...document.querySelectorAll('#panel-8 .legend li')].map((one) =>"
+            "[one.querySelector('.name').textContent, one.querySelector('line').getAttribute('stroke')]))"
+        )
+    )
+    ink = tab.run("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
+    assert len(strokes) >= 3
+    assert [name for name, stroke in strokes if stroke == ink] == ["objective moody-latency"]
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboards/slipway-oncall?from=now-5m", "/runbooks/SlipwaySLOFastBurn"])
+def test_everything_can_be_reached_by_keyboard_and_shows_that_it_is(tab: Tab, client: httpx.Client, path: str) -> None:
+    show(tab, client, path)
+    tab.run(f"window.all = {FOCUSABLE}")
+    count = tab.run("window.all.length")
+    reached, ringless = [], []
+    for _ in range(count):
         tab.press("Tab")
-        reached.append(tab.run("document.activeElement.textContent.trim().slice(0, 40)"))
+        reached.append(tab.run("window.all.indexOf(document.activeElement)"))
+        if not tab.run(f"{HAS_RING}(getComputedStyle(document.activeElement))"):
+            ringless.append(tab.run("document.activeElement.outerHTML.slice(0, 80)"))
 
-    assert reached[0] == "Skip to content"
-    assert "Copy" in reached or "Runbook with live answers" in reached
+    assert count > 10
+    assert reached == list(range(count))
+    assert ringless == []
 
 
-def test_a_console_that_is_gone_is_said_on_the_page_that_is_left(tab: Tab, watched: World) -> None:
+def test_the_first_key_leads_past_the_menu(tab: Tab, client: httpx.Client) -> None:
+    show(tab, client, "/")
+
+    for key in ("Tab", "Enter", "Tab"):
+        tab.press(key)
+
+    assert tab.run("document.activeElement.closest('#main') !== null")
+
+
+def test_a_console_that_is_gone_is_said_on_the_page_that_is_left_and_no_longer_when_it_is_back(
+    tab: Tab, watched: World
+) -> None:
     with console(watched.stack.url) as own:
         says(own, "/", "Users of moody are hurt")
         show(tab, own, "/")
+        assert tab.run("document.getElementById('stale').hidden")
+        port = own.base_url.port or 0
 
     tab.wait("!document.getElementById('stale').hidden")
 
     assert "The console has not answered since" in tab.run("document.getElementById('stale').textContent")
     assert "Users of moody are hurt" in tab.run("document.querySelector('h1').textContent")
+    with console(watched.stack.url, port=port):
+        tab.wait("document.getElementById('stale').hidden")

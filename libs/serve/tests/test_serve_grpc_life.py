@@ -178,7 +178,11 @@ def test_a_call_that_grpc_ends_counts_as_late_or_as_left(left_s: float | None, s
         metrics = Kept()
         measured = Measured(INFER, ServerState(LimitsConfig(), metrics))
         work: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        call = asyncio.ensure_future(measured.run(work, cast("Context", Ended())))
+
+        async def worked() -> bytes:
+            return await work
+
+        call = asyncio.ensure_future(measured.run(worked(), cast("Context", Ended())))
         await asyncio.sleep(0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,6 +1,8 @@
 """What a served service says of its surroundings: memory, cost, calls that it makes, calls that come again."""
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,8 @@ spec:
             spec: {query: 'http_server_request_duration_seconds_count{http_route="/predict"}'}
   objectives: [{displayName: fast, target: 0.99}]
 """
+REQUEST_SUM = "http_server_request_duration_seconds_sum"
+HELD_S = 1.0
 CUSTOMER = {"tenure_days": 10.0, "mean_charge": 1.0}
 
 
@@ -90,6 +94,37 @@ def test_memory_is_shown_for_every_worker(system: Served) -> None:
 
     assert set(memory) == {("proportional", "api-0"), ("resident", "api-0")}
     assert 10e6 < memory["proportional", "api-0"] <= memory["resident", "api-0"] < 2e9
+
+
+def test_a_worker_that_is_held_shows_what_no_latency_does(system: Served) -> None:
+    """The request waits in the socket: its clock has not begun."""
+    (worker,) = system.workers()
+    before, known = ticks(system), shown(system, REQUEST_SUM)
+
+    worker.send_signal(signal.SIGSTOP)
+    threading.Timer(HELD_S, worker.send_signal, [signal.SIGCONT]).start()
+    answer = httpx.post(f"{system.url}/predict", json=CUSTOMER, timeout=30)
+    told_s = sum(shown(system, REQUEST_SUM).values()) - sum(known.values())
+    late = until_more(system, before)
+
+    assert answer.elapsed.total_seconds() > 0.8 * HELD_S
+    assert told_s < 0.3 * HELD_S
+    assert late > 0.5 * HELD_S / 0.1
+
+
+def ticks(served: Served) -> float:
+    """How many were more than a quarter of a second late."""
+    labelled = {labels[0]: value for labels, value in shown(served, "slipway_event_loop_lag_seconds_bucket").items()}
+    return labelled["+Inf"] - labelled["0.25"]
+
+
+def until_more(served: Served, before: float) -> float:
+    """How many more there are as soon as there are any: the worker ticks ten times a second."""
+    for _ in range(200):
+        if more := ticks(served) - before:
+            return more
+        threading.Event().wait(0.02)
+    raise AssertionError("no tick was late")
 
 
 def test_the_threshold_of_an_objective_is_a_bucket(system: Served) -> None:

@@ -7,6 +7,7 @@ configuration does not say; the alternative, the first one's settings for all, w
 from collections.abc import Iterator, Sequence
 
 from slipway_bundle import ConfigError
+from slipway_serve.access.config import AccessConfig
 from slipway_serve.config import RuntimeConfig
 
 TABLES = ("tracing", "logging")
@@ -36,6 +37,9 @@ def _shared(runtime: RuntimeConfig) -> Iterator[tuple[str, object]]:
         struct = getattr(runtime, table)
         for field in struct.__struct_fields__:
             yield f"{table}.{field}", getattr(struct, field)
+    for field in AccessConfig.__struct_fields__:
+        if field != "routes":  # each writes rules for its own paths
+            yield f"access.{field}", getattr(runtime.access, field)
     yield "server.trust_synthetic", runtime.server.trust_synthetic
     if runtime.capture.enabled:  # of others nobody asks
         yield "capture.subject_header", (runtime.capture.subject_header or "").lower()

@@ -18,7 +18,7 @@ from slipway_bundle import ConfigError
 from slipway_serve.engine import Engine
 from slipway_serve.handlers import service_routes
 from slipway_serve.health import Livez, Readyz
-from slipway_serve.inference import Unpublished, inference_routes
+from slipway_serve.inference import Unpublished, inference_routes, published_models
 from slipway_serve.openapi import document_of
 from slipway_serve.pages import page_routes
 from slipway_serve.problems import Problem, body_of, problem_of
@@ -70,7 +70,8 @@ def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = 
         pages: serve `/`, `/docs` and `/openapi.json`.
 
     Raises:
-        ConfigError: a deadline class is unknown, or two services publish the same model.
+        ConfigError: a deadline class is unknown, two services publish the same model, or a rule of access fits no route
+            or asks for what nobody can have.
     """
     routes = [
         Route("/livez", Livez(), server, PROBE_DEADLINE_S, "GET"),
@@ -83,7 +84,12 @@ def create_app(engines: Sequence[Engine], server: ServerState, *, pages: bool = 
         routes += service_routes(engine, server, prefix)
     routes += inference_routes(engines, server)
     if pages:
-        routes += page_routes(engines, server, document_of(engines))
+        document = document_of(engines)
+        if server.entrance is not None:
+            server.entrance.describe(document, list(published_models(engines)))
+        routes += page_routes(engines, server, document)
+    if server.entrance is not None:
+        server.entrance.check([route.template for route in routes], is_grpc=False)
     return Application(routes, engines, server)
 
 
@@ -105,15 +111,19 @@ class _Unrouted:
     def __init__(self, server: ServerState, engines: Sequence[Engine], templates: Sequence[str]) -> None:
         self._server = server
         self._unpublished = Unpublished(engines)
-        self._hint = f"served paths: {', '.join(path for path in templates if not path.startswith(RESERVED))}"
+        self._is_closed = server.entrance is not None and server.entrance.is_closed
+        self._hint = (
+            None
+            if self._is_closed
+            else f"served paths: {', '.join(path for path in templates if not path.startswith(RESERVED))}"
+        )
 
     def __call__(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         path = request.scope["path"]  # `request.url` raises where `Host` is no host
         problem = problem_of(error)
         if error.status_code == 404:
-            problem = self._unpublished.problem(path) or Problem(
-                404, "path_unknown", f"nothing is served at {path[:200]!r}", hint=self._hint
-            )
+            named = None if self._is_closed else self._unpublished.problem(path)
+            problem = named or Problem(404, "path_unknown", f"nothing is served at {path[:200]!r}", hint=self._hint)
         elif 400 <= error.status_code < 500:  # a `Host` that is no host, …; what it says may be the client's own words
             problem = Problem(error.status_code, "request_invalid", "a header of the request cannot be read")
         self._server.metrics.request(UNMATCHED, request.method, problem.status, 0.0)

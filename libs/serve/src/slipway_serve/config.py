@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slipway_bundle import ConfigError
+from slipway_bundle.image.settings import ImageSettings
+from slipway_serve.access.config import AccessConfig
 from slipway_signals.capture.config import CaptureConfig
 from slipway_signals.logs import LoggingConfig
 from slipway_signals.tracing import TracingConfig
@@ -133,6 +135,12 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     that only trusted callers reach."""
     page: bool = True
     """Serve `/`, `/docs` and `/openapi.json`."""
+    tls_cert: str | None = None
+    """PEM file of the certificate for HTTPS and gRPC, read again when it changes; None: no TLS."""
+    tls_key: str | None = None
+    """PEM file of its private key."""
+    tls_client_ca: str | None = None
+    """PEM file of a CA: clients must show a certificate of it (mTLS)."""
 
 
 class EndpointRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,6 +170,9 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capture: CaptureConfig = CaptureConfig()
     tracing: TracingConfig = TracingConfig()
     logging: LoggingConfig = LoggingConfig()
+    access: AccessConfig = AccessConfig()
+    image: ImageSettings = ImageSettings()
+    """Read by `slipway bundle image` alone."""
     resources: dict[str, dict[str, object]] = {}
     """`[runtime.resources.NAME]`: settings handed to the opener of that resource."""
     publish: tuple[str, ...] = ()
@@ -184,14 +195,14 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Setting(Struct, frozen=True):
-    """One value of `[runtime.server]` or `[runtime.limits]`, and where it came from."""
+    """One value of `[runtime.server]`, `[runtime.limits]` or `[runtime.access]`, and where it came from."""
 
     key: str
     value: object
     origin: str
 
 
-ENVIRONMENT_TABLES: Final = (("server", ServerConfig), ("limits", LimitsConfig))
+ENVIRONMENT_TABLES: Final = (("server", ServerConfig), ("limits", LimitsConfig), ("access", AccessConfig))
 
 
 def load_runtime(
@@ -201,11 +212,11 @@ def load_runtime(
 
     Args:
         raw: the `[runtime]` table as TOML gave it.
-        environment: `SLIPWAY_PORT=9000`, `SLIPWAY_LIMITS_BODY_BYTES=…`; other names are ignored.
+        environment: `SLIPWAY_PORT=9000`, `SLIPWAY_LIMITS_BODY_BYTES=…`, `SLIPWAY_ACCESS_KEYS=…`; others are ignored.
         flags: `{"port": 9000}`; keys of `[runtime.server]`; None means not given.
 
     Returns:
-        The configuration, and each server and limit setting with its origin.
+        The configuration, and each setting of these tables with its origin.
 
     Raises:
         ConfigError: an unknown key, or a value of the wrong type or range.

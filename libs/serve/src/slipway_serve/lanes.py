@@ -158,7 +158,7 @@ def check_examples(view: BundleView, model: Model[Any, Any], computation: Comput
     """
     examples = examples_by_model(view.golden).get(model.name, [])
     mismatches = check_golden(model, view.models[model.name], computation.weights, examples)
-    if view.digest is not None:
+    if view.content_digest is not None:
         refuse_mismatches(mismatches, len(examples))
     for mismatch in mismatches:
         logger.warning("golden example %d of model %s is answered otherwise: %s", mismatch.line, model.name, mismatch)

@@ -41,6 +41,8 @@ class WorkerOptions(Struct, frozen=True, kw_only=True):
     """None: no model runs in a runner."""
     traces_fd: int | None = None
     """Writing end of the pipe to the exporter; None: no traces."""
+    usage_fd: int | None = None
+    """Table of what clients have used; None: nobody is limited."""
     slipway_version: str
 
 

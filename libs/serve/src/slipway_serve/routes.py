@@ -11,7 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from slipway_serve.config import LimitsConfig
 from slipway_serve.following import ATTEMPT_HEADER, ENVOY_HEADER, Following, is_repeated
@@ -22,6 +22,9 @@ from slipway_signals.logs import RequestLog
 from slipway_signals.traces_context import join_repeated
 from slipway_signals.traces_record import RequestTrace
 from slipway_signals.tracing import Tracer
+
+if TYPE_CHECKING:
+    from slipway_serve.access.entrance import Entrance
 
 logger = logging.getLogger(__name__)
 
@@ -115,9 +118,10 @@ class ServerState:
         log: writes a line about some of them; None: nobody reads it.
         naming: how requests are told apart, if somebody wants to know; None: nobody does.
         slow_s: above how many seconds an answer of a route breaks its latency objective; None: it has none.
+        entrance: who may call; None: everybody.
     """
 
-    __slots__ = ("is_draining", "limits", "log", "metrics", "naming", "slow_s", "tracer")
+    __slots__ = ("entrance", "is_draining", "limits", "log", "metrics", "naming", "slow_s", "tracer")
 
     def __init__(
         self,
@@ -128,7 +132,9 @@ class ServerState:
         tracer: Tracer | None = None,
         log: RequestLog | None = None,
         slow_s: Callable[[str], float | None] = lambda _: None,
+        entrance: "Entrance | None" = None,
     ) -> None:
+        self.entrance = entrance
         self.limits = limits
         self.metrics = metrics
         self.naming = naming
@@ -182,7 +188,10 @@ class Route:
         self._count = server.metrics.active.add
         self._count_repeated = server.metrics.repeated.inc
         self._problem_bytes = problem_bytes
-        following = Following(template, server, slow_s)
+        entrance = server.entrance
+        self._body = self._read if entrance is None else entrance.body(template, self._read)
+        self._headers = self._sent if entrance is None else entrance.headers(self._sent)
+        following = (Following if entrance is None else entrance.following)(template, server, slow_s)
         self._is_followed = following.is_needed
         self._begin = following.begin
         self._end = following.end
@@ -206,7 +215,7 @@ class Route:
                 if len(headers) < len(scope["headers"]):
                     join_repeated(headers, scope["headers"])
                 trace = self._begin(scope["method"], scope["path"], headers, started)
-            body = await self._body(receive, headers)
+            body = await self._body(scope, receive, headers)
             if trace is not None:
                 trace.received = time.monotonic()
             deadline = started + (self._asked_s(headers) if TIMEOUT_HEADER in headers else self._deadline_s)
@@ -235,7 +244,7 @@ class Route:
             self._count(-1)
             self._end(scope["method"], status, started, trace)
 
-    async def _body(self, receive: Receive, headers: Headers) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, headers: Headers) -> bytes:  # noqa: ARG002  # who asks
         limit = self._limits.body_bytes
         if (length := headers.get(b"content-length")) is not None and len(length) < 20 and int(length) > limit:
             raise _too_large(int(length), limit)
@@ -283,7 +292,7 @@ class Route:
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": content})
 
-    def _headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+    def _sent(self, headers: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
         sent = [*headers, CLOSE] if self._server.is_draining else [*headers]
         if self._naming is not None and (name := self._naming.header()) is not None:
             sent.append(name)

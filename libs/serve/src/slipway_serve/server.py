@@ -14,18 +14,20 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from slipway_bundle import BundleView, Store, UsageError, open_any
+from slipway_bundle import BundleView, Policy, Store, UsageError
 from slipway_runtime.hardware import Device, Inventory
 from slipway_runtime.inventory import read_inventory
 from slipway_runtime.listeners import Listener, listen_tcp, listen_unix
 from slipway_runtime.nvml import load_nvml, read_devices
 from slipway_runtime.supervision import SupervisorEvent, SupervisorLimits, WorkerState
 from slipway_runtime.supervisor import Supervisor
+from slipway_serve.access.tls import server_tls
 from slipway_serve.config import RuntimeConfig, ServerConfig, Setting, load_runtime
 from slipway_serve.oip.ports import reserve_port
 from slipway_serve.reload import Watcher
 from slipway_serve.swap import Swapper
 from slipway_serve.tree import API, Service, Tree
+from slipway_serve.trusted import open_allowed
 from slipway_signals import Slots, SupervisorMetrics
 from slipway_signals.admin import Admin, start_admin
 from slipway_signals.capture.label_state import LabelsCollector
@@ -47,6 +49,8 @@ class Plan(Struct, frozen=True):
     runtimes: tuple[RuntimeConfig, ...]
     settings: tuple[Setting, ...]
     """Server and limit settings with their origins, for `--print-config`."""
+    policy: Policy = Policy()
+    """What may be served, now and by a swap."""
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -64,7 +68,14 @@ class Plan(Struct, frozen=True):
         return [store.pin(store.find(target).descriptor) for target, view in exact if view.digest is not None]
 
 
-def plan(targets: Sequence[str], *, store: Path, environment: Mapping[str, str], flags: Mapping[str, object]) -> Plan:
+def plan(
+    targets: Sequence[str],
+    *,
+    store: Path,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+    policy: Policy = Policy(),  # noqa: B008 - frozen
+) -> Plan:
     """Find the targets and decode their configuration.
 
     Args:
@@ -72,20 +83,22 @@ def plan(targets: Sequence[str], *, store: Path, environment: Mapping[str, str],
         store: root of the local store.
         environment: where `SLIPWAY_*` is looked up.
         flags: keys of `[runtime.server]` given on the command line; None means not given.
+        policy: what may be served; each target is judged before anything of it is opened.
 
     Raises:
+        PolicyRefusedError: a target that `policy` refuses.
         SlipwayError: a target does not exist, or a configuration is wrong.
     """
     if not targets:
         raise UsageError("nothing to serve", hint="give a bundle reference or a service folder")
     opened = Store.open(store)
-    views = tuple(open_any(target, opened) for target in targets)
+    views = tuple(open_allowed(target, opened, policy) for target in targets)
     loaded = [load_runtime(view.runtime, environment, flags) for view in views]
     exact = tuple(
         target if view.digest is None else f"{view.name}@{view.digest}"
         for target, view in zip(targets, views, strict=True)
     )
-    return Plan(exact, views, tuple(runtime for runtime, _ in loaded), loaded[0][1])
+    return Plan(exact, views, tuple(runtime for runtime, _ in loaded), loaded[0][1], policy)
 
 
 def serve(
@@ -95,6 +108,7 @@ def serve(
     environment: Mapping[str, str],
     flags: Mapping[str, object],
     reload: bool = False,
+    policy: Policy = Policy(),  # noqa: B008 - frozen
     say: Say | None = None,
 ) -> int:
     """Serve until SIGTERM or Ctrl-C, then drain. Blocks; main thread only.
@@ -105,6 +119,7 @@ def serve(
         environment: the workers' environment too.
         flags: as in `plan`.
         reload: watch service folders and replace the workers when a file changes.
+        policy: as in `plan`.
         say: told one line for each thing a person wants to know.
 
     Returns:
@@ -113,7 +128,7 @@ def serve(
     Raises:
         SlipwayError: nothing could be started: a target, the configuration, a port.
     """
-    planned = plan(targets, store=store, environment=environment, flags=flags)
+    planned = plan(targets, store=store, environment=environment, flags=flags, policy=policy)
     with ExitStack() as pins:
         for pin in planned.pins(Store.open(store)):
             pins.enter_context(pin)
@@ -123,6 +138,7 @@ def serve(
 def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: bool, say: Say) -> int:
     """Open, start, supervise, close."""
     server = planned.server
+    server_tls(server)  # what is wrong with it is said before anything is opened
     inventory = read_inventory(allowed_devices=environment.get("CUDA_VISIBLE_DEVICES"))
     with ExitStack() as opened:
         listener = listen_unix(Path(server.uds)) if server.uds is not None else listen_tcp(server.host, server.port)
@@ -154,7 +170,7 @@ def _run(planned: Plan, store: Path, environment: Mapping[str, str], *, reload: 
             slots=collector,
         )
         events.supervisor = supervisor
-        swapper = Swapper(supervisor, tree, planned.services, store, environment)
+        swapper = Swapper(supervisor, tree, planned.services, store, environment, planned.policy)
         opened.callback(swapper.close)
         events.listeners += [swapper.on_event, lambda _: metrics.costs(_cost_of(swapper.services))]
         admin = start_admin(
@@ -284,7 +300,10 @@ def _pages(supervisor: Supervisor) -> dict[str, Callable[[], tuple[int, bytes, s
 
 def _greeting(planned: Plan, listener: Listener, admin: Admin, grpc_port: int | None) -> list[str]:
     served = [f"{view.name} {view.version}" + (f" ({view.digest})" if view.digest else "") for view in planned.views]
-    lines = [f"serving {', '.join(served)}", f"  at       {listener.address}"]
+    address = listener.address
+    if planned.server.tls_cert is not None:
+        address = address.replace("http://", "https://")
+    lines = [f"serving {', '.join(served)}", f"  at       {address}"]
     if grpc_port is not None:
         lines.append(f"  grpc     {planned.server.host}:{grpc_port}")
     for pool in (pool for service in planned.services for pool in service.pools):

@@ -13,12 +13,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from slipway_bundle import HostError, SlipwayError, Store, UsageError, open_any
+from slipway_bundle import HostError, Policy, SlipwayError, Store, UsageError
 from slipway_runtime.orders import SwapBusyError
 from slipway_runtime.supervision import RolloutKind, SupervisorEvent
 from slipway_runtime.supervisor import Supervisor
 from slipway_serve.config import load_runtime
 from slipway_serve.tree import Service, Tree
+from slipway_serve.trusted import open_allowed
 from slipway_signals.actions import problem
 
 JSON: Final = "application/json"
@@ -73,12 +74,14 @@ class Swapper:
         services: Sequence[Service],
         store: Path,
         environment: Mapping[str, str],
+        policy: Policy = Policy(),  # noqa: B008 - frozen
     ) -> None:
         self._supervisor = supervisor
         self._tree = tree
         self._services = tuple(services)
         self._store = store
         self._environment = environment
+        self._policy = policy
         self._lock = threading.Lock()
         self._swap: _Swap | None = None
         self._last: _Swap | None = None
@@ -147,7 +150,7 @@ class Swapper:
         if self._swap is not None:
             raise SwapBusyError("a swap is running", hint="wait for it: GET /debug/rollout tells how far it is")
         store = Store.open(self._store)
-        fresh = _service(request.target, store, self._environment)
+        fresh = _service(request.target, store, self._environment, self._policy)
         place = self._place_of(request.service or fresh.view.name)
         old = self._services[place]
         services = (*self._services[:place], fresh, *self._services[place + 1 :])
@@ -176,8 +179,8 @@ class Swapper:
         )
 
 
-def _service(target: str, store: Store, environment: Mapping[str, str]) -> Service:
-    view = open_any(target, store)
+def _service(target: str, store: Store, environment: Mapping[str, str], policy: Policy) -> Service:
+    view = open_allowed(target, store, policy)
     runtime, _ = load_runtime(view.runtime, environment, {})
     exact = target if view.digest is None else f"{view.name}@{view.digest}"
     return Service(exact, view, runtime)

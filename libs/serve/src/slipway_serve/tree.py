@@ -22,6 +22,7 @@ from slipway_runtime.hardware import Inventory
 from slipway_runtime.listeners import PATH_BYTES, Listener, listen_unix
 from slipway_runtime.placement import Placement, Slot, place
 from slipway_runtime.supervision import WorkerSpec
+from slipway_serve.access.config import AccessConfig
 from slipway_serve.agreement import check_agreement
 from slipway_serve.config import RuntimeConfig, ServerConfig
 from slipway_serve.options import (
@@ -91,6 +92,7 @@ class Tree:
         self._switchboard: Listener | None = None
         self._folder: Path | None = None
         self._traces: tuple[int, int] | None = None
+        self._usage: dict[str | None, int] = {}
 
     def placed(self, services: Iterable[Service]) -> Placement:
         """A slot for each runner.
@@ -133,10 +135,11 @@ class Tree:
         return self._open_switchboard()[0] / SOCKET
 
     def close(self) -> None:
-        """Remove the dispatcher's socket and its folder, and close the pipe of traces."""
+        """Remove the dispatcher's socket and its folder, close the pipe of traces and the table of limits."""
         traces, self._traces = self._traces, None
-        for fd in traces or ():
+        for fd in (*(traces or ()), *self._usage.values()):
             os.close(fd)
+        self._usage.clear()
         if self._switchboard is not None and self._folder is not None:
             self._switchboard.close()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -161,11 +164,22 @@ class Tree:
             self._traces = open_pipe()
         return self._traces
 
+    def _open_usage(self, access: AccessConfig) -> int | None:
+        """The table of what clients have used, if any are limited: the supervisor's, so that all workers share it."""
+        if not access.has_limits:
+            return None
+        if access.state not in self._usage:
+            from slipway_serve.access.usage import open_usage
+
+            self._usage[access.state] = open_usage(None if access.state is None else Path(access.state))
+        return self._usage[access.state]
+
     def _worker(
         self, name: str, services: Sequence[Service], access: PoolAccess | None, tracing: TracingConfig | None
     ) -> WorkerSpec:
         fds = () if self._listener is None else (self._listener.fd,)
         traces_fd = None if tracing is None else self._open_traces()[1]
+        usage_fd = self._open_usage(services[0].runtime.access)
         options = WorkerOptions(
             name=name,
             targets=tuple(service.target for service in services),
@@ -177,13 +191,14 @@ class Tree:
             grpc_port=self._grpc_port,
             pools=access,
             traces_fd=traces_fd,
+            usage_fd=usage_fd,
             slipway_version=version("slipway-serve"),
         )
         return WorkerSpec(
             name=name,
             argv=_argv("worker", options),
             env={**ONE_THREAD, **self._environment},
-            pass_fds=fds if traces_fd is None else (*fds, traces_fd),
+            pass_fds=(*fds, *(fd for fd in (traces_fd, usage_fd) if fd is not None)),
         )
 
     def _dispatcher(self, switchboard: Listener, logging: LoggingConfig) -> WorkerSpec:

@@ -28,7 +28,8 @@ from uvicorn.server import HANDLED_SIGNALS
 from slipway_bundle import BundleView, SlipwayError, Store, load_service, open_any
 from slipway_bundle.requirements import check_environment
 from slipway_runtime.control import WorkerControl, generation_from_environment, slot_fd_from_environment
-from slipway_serve.app import create_app
+from slipway_serve.access.tls import ServerTls, server_tls
+from slipway_serve.app import Application, create_app
 from slipway_serve.call import upstream_observer
 from slipway_serve.connections import Connection, protocol_for
 from slipway_serve.engine import Engine, PoolMembership, service_of
@@ -36,11 +37,13 @@ from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
 from slipway_serve.routes import ServerState
 from slipway_serve.watching import naming_of
 from slipway_signals import ServiceMetrics, Slots
+from slipway_signals.instruments import LoopLag
 from slipway_signals.logs import RequestLog, configure_logging
 from slipway_signals.traces_pipe import Origin, TraceWriter
 from slipway_signals.tracing import Tracer, resolve_tracing
 
 if TYPE_CHECKING:
+    from slipway_serve.access.entrance import Entrance
     from slipway_serve.oip.server import GrpcServer
 
 logger = logging.getLogger(__name__)
@@ -53,7 +56,7 @@ SWEEP_TICKS: Final = 10
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn's server with a drain window, and a sweep for slow clients."""
+    """uvicorn's server with a drain window, a sweep for slow clients, and an eye on its own loop."""
 
     def __init__(
         self,
@@ -62,12 +65,14 @@ class DrainingServer(uvicorn.Server):
         state: ServerState,
         drain_s: float,
         on_started: Callable[[], None],
+        lag: LoopLag,
     ) -> None:
         super().__init__(config)
         self._state = state
         self._connection = connection
         self._drain_s = drain_s
         self._on_started = on_started
+        self._lag = lag
         self.on_drain: Callable[[], None] = _nothing
         """Called once, when draining begins."""
         self.on_second: list[Callable[[], None]] = []
@@ -108,14 +113,15 @@ class DrainingServer(uvicorn.Server):
             with listening, contextlib.suppress(BlockingIOError):  # nobody is left
                 while True:
                     client, _ = listening.accept()
-                    await loop.connect_accepted_socket(self._protocol, client)
+                    await loop.connect_accepted_socket(self._protocol, client, ssl=self.config.ssl)
         await asyncio.sleep(LAST_REQUEST_S)
 
     def _protocol(self) -> Connection:
         return self._connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: sweep slow clients, and leave when the drain window is over."""
+        """Ten times a second: see how late it is, sweep slow clients, and leave when the drain window is over."""
+        self._lag.ticked(time.monotonic())
         if counter % SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -138,7 +144,9 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, lo
     tracer = _tracer_of(options, engines, slots)
     naming = naming_of(options.runtimes, options.server)
     slow_s = _slow_s(engines) if tracer is not None else _never
-    state = ServerState(options.limits, metrics, naming, tracer=tracer, log=log, slow_s=slow_s)
+    tls = server_tls(options.server)
+    entrance = _entrance_of(options, engines, slots, tls)
+    state = ServerState(options.limits, metrics, naming, tracer=tracer, log=log, slow_s=slow_s, entrance=entrance)
     upstream_observer.set(metrics)
     try:
         for engine in engines:
@@ -146,38 +154,51 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, lo
             if tracer is not None:
                 for load in engine.loads:
                     tracer.loaded(*load, digest=engine.view.digest or "")
+        if entrance is not None:
+            await entrance.start()
         app = create_app(engines, state, pages=options.server.page)
         metrics.announce(app.templates)
         metrics.expect(app.served)
-        grpc = await _start_grpc(options, engines, state, metrics)
+        grpc = await _start_grpc(options, engines, state, metrics, tls)
         connection = protocol_for(options.limits)
-        config = uvicorn.Config(
-            app,
-            http=connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=int(options.limits.idle_s),
-            timeout_graceful_shutdown=max(1, round(options.server.stop_s)),
-        )
+        config = _config_of(app, connection, options, tls)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS)
-        server = DrainingServer(config, connection, state, options.server.drain_s, control.ready)
+        server = DrainingServer(config, connection, state, options.server.drain_s, control.ready, LoopLag(slots))
         if grpc is not None:
             server.on_drain = grpc.leave
         server.on_second = [engine.watching.flush for engine in engines if engine.watching is not None]
+        server.on_second += _read_again(entrance, tls)
         control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
         await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
         if grpc is not None:
             await grpc.drain(options.server.stop_s)
     finally:
+        if entrance is not None:
+            await entrance.stop()
         for engine in engines:
             await engine.drain(options.server.stop_s)
             await engine.stop()
+
+
+def _config_of(
+    app: Application, connection: type[Connection], options: WorkerOptions, tls: ServerTls | None
+) -> uvicorn.Config:
+    """uvicorn's part: it accepts and parses; everything it could log, add or decide itself is off."""
+    return uvicorn.Config(
+        app,
+        http=connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=int(options.limits.idle_s),
+        timeout_graceful_shutdown=max(1, round(options.server.stop_s)),
+        ssl_context_factory=None if tls is None else lambda *_: tls.context,
+    )
 
 
 def _tracer_of(options: WorkerOptions, engines: Sequence[Engine], slots: Slots) -> Tracer | None:
@@ -193,8 +214,32 @@ def _tracer_of(options: WorkerOptions, engines: Sequence[Engine], slots: Slots) 
     return Tracer(resolved, TraceWriter(options.traces_fd, origin), slots)
 
 
+def _entrance_of(
+    options: WorkerOptions, engines: Sequence[Engine], slots: Slots, tls: ServerTls | None
+) -> "Entrance | None":
+    """Who may call; None: everybody, and nothing of it is imported."""
+    has_certificates = tls is not None and tls.asks_clients
+    if not any(engine.config.access.is_on(has_certificates=has_certificates) for engine in engines):
+        return None
+    from slipway_serve.access.entrance import Entrance
+
+    is_grpc = options.grpc_port is not None
+    return Entrance(engines, slots, tls=tls, usage_fd=options.usage_fd, is_grpc=is_grpc)
+
+
+def _read_again(entrance: "Entrance | None", tls: ServerTls | None) -> list[Callable[[], None]]:
+    """What looks, once a second, whether keys or certificates have changed."""
+    if entrance is not None:
+        return [entrance.tick]
+    return [] if tls is None else [tls.files.look]
+
+
 async def _start_grpc(
-    options: WorkerOptions, engines: Sequence[Engine], state: ServerState, metrics: ServiceMetrics
+    options: WorkerOptions,
+    engines: Sequence[Engine],
+    state: ServerState,
+    metrics: ServiceMetrics,
+    tls: ServerTls | None,
 ) -> "GrpcServer | None":
     """The gRPC server of this worker, when it is asked for: gRPC's libraries are imported by nobody else."""
     if options.grpc_port is None:
@@ -202,8 +247,11 @@ async def _start_grpc(
     from slipway_serve.oip.server import TEMPLATES, start_grpc
 
     metrics.announce(TEMPLATES)
+    if state.entrance is not None:
+        state.entrance.check(TEMPLATES, is_grpc=True)
     host, port = options.server.host, options.grpc_port
-    return await start_grpc(engines, state, host=host, port=port, limits=options.limits)
+    credentials = None if tls is None else tls.grpc_credentials()
+    return await start_grpc(engines, state, host=host, port=port, limits=options.limits, credentials=credentials)
 
 
 def _nothing() -> None:

@@ -7,7 +7,7 @@ from slipway_serve.console.markdown import rendered
 from slipway_serve.console.overview_page import next_step, release_name, served_words
 from slipway_serve.console.words import number_text, ratio_text, sentence, since_words, span_text
 from slipway_serve.page_markup import Child, Html, el
-from slipway_signals.oncall import Brief, Verdict
+from slipway_signals.oncall import Brief, JudgedCause
 from slipway_signals.oncall_asking import Answer
 from slipway_signals.runbooks import Runbook
 
@@ -121,7 +121,7 @@ def _todo(brief: Brief) -> Html:
     )
 
 
-def _causes(causes: Sequence[Verdict]) -> Html:
+def _causes(causes: Sequence[JudgedCause]) -> Html:
     said = {True: ("failing", "Evidence for it."), False: ("calm", "No evidence."), None: ("unknown", "Not asked.")}
     items = []
     for cause in causes:

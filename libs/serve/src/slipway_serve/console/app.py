@@ -7,27 +7,22 @@ script; a request that names another host than the console's own is refused wher
 
 import hashlib
 import logging
-import os
-import signal
-import socket
 from collections.abc import Callable
 from importlib.resources import files
-from types import FrameType
 from typing import Any, Final
 
 import msgspec
-import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.response import Redirect
 
 from slipway_bundle import HostError, SlipwayError
-from slipway_runtime.listeners import listen_tcp
 from slipway_serve.console import views
 from slipway_serve.console.sources import ConsoleOptions
 from slipway_serve.console.views import Views
 from slipway_serve.pages import POLICY
+from slipway_serve.small_server import run_app
 from slipway_signals.prometheus import PrometheusError
 
 logger = logging.getLogger(__name__)
@@ -95,41 +90,10 @@ def serve_console(options: ConsoleOptions, announce: Callable[[str], None]) -> i
         SlipwayError: a file cannot be read, or the port is taken.
     """
     made = Views(options)
-    listener = listen_tcp(options.host, options.port)
     try:
-        config = uvicorn.Config(
-            _app(made, is_loopback=options.host in LOOPBACK),
-            ws="none",
-            lifespan="off",  # a second signal would end it with a traceback
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        announce(f"http://{_host_text(options.host)}:{listener.port}")
-        server.run([socket.socket(fileno=os.dup(listener.fd))])
-        return server.status
+        return run_app(_app(made, is_loopback=options.host in LOOPBACK), options.host, options.port, announce)
     finally:
         made.close()
-        listener.close()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server; a signal ends it, and is not raised again when it has ended: the exit status is ours."""
-
-    status = 0
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: answer who waits, then end. Second: end now."""
-        del frame
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        self.status = 130 if sig == signal.SIGINT else 0
-
-
-def _host_text(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _views(state: State) -> Views:

@@ -78,6 +78,9 @@ class Line(Struct, frozen=True, kw_only=True):
     values: tuple[float | None, ...]
     """On the answer's `times`."""
 
+    is_promised: bool = False
+    """Whether it is what is promised or allowed, and not measured."""
+
 
 class Value(Struct, frozen=True, kw_only=True):
     """One value now."""
@@ -276,7 +279,12 @@ def _lines(
     ]
     found = [(target, series) for target, result in asked for series in result()]
     lines = tuple(
-        Line(name=_name(target, series.labels, len(found)), values=_on_grid(series, window)) for target, series in found
+        Line(
+            name=_name(target, series.labels, len(found)),
+            values=_on_grid(series, window),
+            is_promised=target.is_promised,
+        )
+        for target, series in found
     )
     spots = [
         Spot(at=one.at, value=one.value, trace_id=one.labels.get("trace_id", ""))

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -59,7 +59,9 @@ class Measured:
 
     def __init__(self, template: str, server: ServerState, slow_s: float | None = None) -> None:
         self.template: Final = template
-        self._following = Following(template, server, slow_s)
+        entrance = server.entrance
+        self._following = (Following if entrance is None else entrance.following)(template, server, slow_s)
+        self._let_in = None if entrance is None else entrance.call(template)
         self._server = server
 
     def hear(self, context: Context) -> Headers:
@@ -86,7 +88,7 @@ class Measured:
         return _metadata(None if naming is None else naming.header())
 
     async def run(
-        self, work: Awaitable[bytes], context: Context, headers: Headers | None = None, number: int = 0
+        self, work: Coroutine[Any, Any, bytes], context: Context, headers: Headers | None = None, number: int = 0
     ) -> bytes | Failure:
         """The answer, or why there is none; a cancellation passes through.
 
@@ -103,6 +105,8 @@ class Measured:
         try:
             if headers is not None and self._following.is_needed:
                 trace = self._following.begin(METHOD, self.template, headers, started, number)
+            if self._let_in is not None:
+                await self._ask_who(work, context, headers or {})
             return await work
         except asyncio.CancelledError:
             left_s = context.time_remaining()
@@ -123,6 +127,15 @@ class Measured:
             if trace is not None:
                 trace.rpc_status = code.name
             self._following.end(METHOD, status, started, trace)
+
+    async def _ask_who(self, work: Coroutine[Any, Any, bytes], context: Context, headers: Headers) -> None:
+        """Ask who it is; work that is not let in is never begun."""
+        if self._let_in is not None:
+            try:
+                await self._let_in(headers, context)
+            except BaseException:
+                work.close()
+                raise
 
     def _failure(self, error: Exception) -> Failure:
         problem = problem_of(error)
@@ -163,7 +176,7 @@ class StreamRequest(Protocol):
     def is_streamed(self) -> bool:
         """It has any number of responses, in no order with those of others; if not: one, in its turn."""
 
-    async def run(self, write: Write) -> bytes:
+    def run(self, write: Write) -> Coroutine[Any, Any, bytes]:
         """Work; `write` all responses but the last, and return that one."""
 
     def failure(self, failure: Failure) -> bytes:

@@ -84,6 +84,7 @@ async def start_grpc(
     port: int,
     limits: LimitsConfig,
     idle_s: float = IDLE_S,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> GrpcServer:
     """Serve these engines on `host:port`, beside other processes of this user that do (`reserve_port`).
 
@@ -94,6 +95,7 @@ async def start_grpc(
         port: 0 takes a free one.
         limits: of messages, calls and deadlines.
         idle_s: seconds that a stream model may go without a next item, and its client without reading.
+        credentials: of TLS; None: there is none.
 
     Raises:
         PortInUseError: when the port cannot be had.
@@ -105,7 +107,9 @@ async def start_grpc(
     health = Health((SERVICE,), service.is_ready, leaving)
     server.add_generic_rpc_handlers((service.handler(leaving), health.handler()))
     try:
-        taken = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        secured = None if credentials is None else server.add_secure_port(address, credentials)
+        taken = server.add_insecure_port(address) if secured is None else secured
     except RuntimeError as error:
         raise PortInUseError(f"gRPC cannot listen on {host}:{port}: {error}", host=host, port=port) from error
     await server.start()

@@ -11,9 +11,17 @@ const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 export const isNarrow = () => innerWidth < 600;
 
-/** Colour of the nth series; the same in chart and legend. */
-export const colourOf = (index) => (dark.matches ? COLOURS.dark : COLOURS.light)[index % COLOURS.light.length];
-export const dashOf = (index) => DASHES[Math.floor(index / COLOURS.light.length) % DASHES.length];
+const PROMISED = [4, 3];
+
+const colourOf = (index) => (dark.matches ? COLOURS.dark : COLOURS.light)[index % COLOURS.light.length];
+const dashOf = (index) => DASHES[Math.floor(index / COLOURS.light.length) % DASHES.length];
+
+/** Colour and dash of each line, the same in chart and legend; what is promised has the colour of the text. */
+export function stylesOf(lines) {
+  let nth = 0;
+  return lines.map((one) => (one.is_promised ? { colour: inkOf("--ink"), dash: PROMISED } : { colour: colourOf(nth), dash: dashOf(nth++) }));
+}
+
 export const inkOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const onScheme = (redraw) => dark.addEventListener("change", redraw);
 
@@ -69,10 +77,9 @@ function lines(answer, marks) {
   const limits = answer.thresholds.filter((one) => one.value !== null).map((one) => one.value);
   options.scales.y = { range: (chart, low, high) => room(answer, low, high, limits) };
   options.series = [{}];
-  answer.lines.forEach((one, index) => {
-    const colour = colourOf(index);
+  stylesOf(answer.lines).forEach(({ colour, dash }, index) => {
     const fill = answer.is_stacked ? `${colour}40` : undefined;
-    options.series.push({ label: one.name, stroke: colour, width: 2, dash: dashOf(index), fill, points: { size: 5 } });
+    options.series.push({ label: answer.lines[index].name, stroke: colour, width: 2, dash, fill, points: { size: 5 } });
   });
   if (answer.is_stacked) {
     options.bands = answer.lines.slice(1).map((one, index) => ({ series: [index + 2, index + 1], fill: `${colourOf(index + 1)}40` }));

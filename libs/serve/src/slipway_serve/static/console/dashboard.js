@@ -1,7 +1,7 @@
 // Asks for each panel of a dashboard and draws it; asks again while somebody looks and the page ends now.
 
 import { SVG, el } from "/static/elements.js";
-import { chart, clock, colourOf, darkest, dashOf, isBuckets, isNarrow, levelOf, onScheme } from "/static/charts.js";
+import { chart, clock, darkest, isBuckets, isNarrow, levelOf, onScheme, stylesOf } from "/static/charts.js";
 import { figure } from "/static/figures.js";
 import { become } from "/static/live.js";
 
@@ -80,10 +80,11 @@ function heightOf({ place, answer }) {
 /** The last value of each line, the largest first: what the chart says, in words. */
 function legend(answer) {
   const last = (one) => one.values.findLast((value) => value !== null) ?? null;
-  const entries = answer.lines.map((one, index) => ({ one, index, value: last(one) }));
-  const items = entries.slice(0, SHOWN).map(({ one, index, value }) => {
+  const styles = stylesOf(answer.lines);
+  const entries = answer.lines.map((one, index) => ({ one, style: styles[index], value: last(one) }));
+  const items = entries.slice(0, SHOWN).map(({ one, style, value }) => {
     const words = answer.kind === "state-timeline" && answer.words[value] ? answer.words[value] : figure(value, answer.unit, answer.decimals);
-    return el("li", {}, answer.kind === "timeseries" ? swatch(index) : "", el("span", { class: "name" }, one.name || "value"), el("span", { class: "number" }, words));
+    return el("li", {}, answer.kind === "timeseries" ? swatch(style) : "", el("span", { class: "name" }, one.name || "value"), el("span", { class: "number" }, words));
   });
   if (entries.length > SHOWN) items.push(el("li", { class: "quiet" }, `and ${entries.length - SHOWN} more`));
   return el("div", { class: "legend" }, el("ul", {}, ...items));
@@ -100,9 +101,8 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-function swatch(index) {
-  const dash = dashOf(index).join(" ") || "none";
-  const line = svg("line", { x1: 0, y1: 2, x2: 18, y2: 2, stroke: colourOf(index), "stroke-width": 3, "stroke-dasharray": dash });
+function swatch({ colour, dash }) {
+  const line = svg("line", { x1: 0, y1: 2, x2: 18, y2: 2, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash.join(" ") || "none" });
   return svg("svg", { viewBox: "0 0 18 4", width: 18, height: 4, "aria-hidden": "true" }, line);
 }
 
