@@ -44,7 +44,7 @@ from slipway_serve import Arrays, Service, Weights
 from slipway_serve.upstream import Upstream
 
 FAULTS = Path(os.environ["MOODY_FAULTS"])
-FINE, DIE, RAISE, SLOW = 0.0, 1.0, 3.0, 4.0
+FINE, DIE, RAISE, SLOW, HOLD = 0.0, 1.0, 3.0, 4.0, 5.0
 computed = []
 
 
@@ -108,6 +108,8 @@ def obey(weights: Weights, batch: Arrays) -> Arrays:
         raise ValueError("told to raise")
     if (actions == SLOW).any():
         time.sleep(0.1)
+    if (actions == HOLD).any():
+        sum(range(40_000_000))  # one call in C: for half a second no other thread of the process gets the interpreter
     return {"margin": np.asarray(batch["tenure_days"]) * 2}
 
 

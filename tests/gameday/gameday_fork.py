@@ -19,6 +19,8 @@ import numpy as np
 from gameday_drill import ROOT
 from numpy.typing import NDArray
 
+from slipway_bundle import Store
+
 CHURN = ROOT / "services" / "churn"
 DATA = "customers.npz"
 FROM_FILE = '''def make_customers() -> tuple[Columns, NDArray[np.float64]]:
@@ -107,6 +109,11 @@ class Fork:
         slipway("capture", "compact", "--folder", str(self.capture), home=home)
         said = slipway("labels", "ingest", "--folder", str(self.capture), str(path), "--json", home=home)
         assert json.loads(said)["new"] == len(asked), said
+
+
+def digest_of(reference: str, home: Path) -> str:
+    """Of a bundle in the store."""
+    return str(Store.open(home / "store").find(reference).descriptor.digest)
 
 
 def load_train(path: Path) -> Any:

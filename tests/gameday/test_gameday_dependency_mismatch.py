@@ -7,7 +7,7 @@ import pytest
 from alert_faults import address_of, kill, traffic
 from alert_stack import AlertStack
 from gameday_drill import Rehearsal, check_outcome
-from gameday_fork import CHURN, Fork
+from gameday_fork import CHURN, Fork, digest_of
 from serve_process import serving
 
 from slipway_signals.slo.openslo import load_slos
@@ -56,11 +56,14 @@ def test_a_dependency_mismatch_ends_with_a_release_that_this_machine_can_run(
             kill(served, "worker")
 
         drill.inject(upgrade_the_machine, "SlipwayServiceDown")
+        answered = callers.statuses[200]
         drill.diagnose()
+        assert callers.statuses[200] == answered, "somebody answers: then this is no drill"
         drill.mitigate()
         outcome = drill.resolve()
-        answered = callers.statuses[200]
         stack.until('sum(increase(slipway_inferences_total{service="churn",result="ok"}[5s])) > 50')
+        serves = {labels["digest"] for labels, _ in stack.query('slipway_build_info{service="churn"}')}
 
     check_outcome(outcome, "workers die as soon as they start", record_property)
     assert callers.statuses[200] > answered
+    assert serves == {digest_of(previous, tmp_path)}

@@ -11,7 +11,7 @@ import pytest
 from alert_faults import Traffic, address_of, traffic
 from alert_stack import AlertStack, eventually
 from gameday_drill import Rehearsal, check_outcome
-from gameday_fork import CHURN, Fork, slipway
+from gameday_fork import CHURN, Fork, digest_of, slipway
 from msgspec.structs import replace
 from serve_process import serving
 
@@ -77,9 +77,11 @@ def test_a_poisoned_model_is_gone_when_the_release_before_serves_again(
         drill.mitigate()
         labels.tell(2_600, from_now=True)
         outcome = drill.resolve()
+        serves = {labels["digest"] for labels, _ in stack.query('slipway_build_info{service="churn"}')}
 
     check_outcome(outcome, "the release was trained on other data", record_property)
     assert set(callers.statuses) == {200}
+    assert serves == {digest_of(previous, tmp_path)}
 
 
 def poison(fork: Fork) -> None:

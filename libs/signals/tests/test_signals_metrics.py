@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slot_writers import read_once, values
 
-from slipway_signals import metrics, metrics_capture, metrics_drift, metrics_traces
-from slipway_signals.instruments import ServiceMetrics, SupervisorMetrics
+from slipway_signals import metrics, metrics_access, metrics_capture, metrics_drift, metrics_traces
+from slipway_signals.instruments import LoopLag, ServiceMetrics, SupervisorMetrics
 from slipway_signals.slots import Slots
 
 
@@ -30,7 +30,7 @@ def test_a_definition_follows_the_rules_of_prometheus(metric: metrics.Metric) ->
 
 
 def test_every_definition_of_the_module_is_listed_once() -> None:
-    modules = (metrics, metrics_drift, metrics_capture, metrics_traces)
+    modules = (metrics, metrics_access, metrics_drift, metrics_capture, metrics_traces)
     defined = [value for module in modules for value in vars(module).values() if isinstance(value, metrics.Metric)]
 
     assert len(metrics.ALL) == len({metric.name for metric in metrics.ALL})
@@ -108,7 +108,6 @@ def test_the_events_of_a_pool_are_counted(slot: tuple[Slots, int]) -> None:
     service.invalid("churn")
     service.answered("churn", 12)
     service.batch("churn", 16, waited_s=0.002, compute_s=0.0003, reason="knee")
-    service.phase("churn", "decode", 0.0001)
 
     seen = values(read_once(slot[1]))
     assert seen["slipway_requests_admitted_total", "churn"] == [1.0]
@@ -123,7 +122,6 @@ def test_the_events_of_a_pool_are_counted(slot: tuple[Slots, int]) -> None:
     assert seen["slipway_inference_batch_size", "churn"][-1] == 16.0
     assert seen["slipway_queue_wait_seconds", "churn"][-1] == 0.002
     assert seen["slipway_inference_duration_seconds", "churn", "compute"][-1] == 0.0003
-    assert seen["slipway_inference_duration_seconds", "churn", "decode"][-1] == 0.0001
     assert seen["slipway_batch_release_total", "churn", "knee"] == [1.0]
 
 
@@ -149,14 +147,13 @@ def test_a_route_announced_later_is_known(slot: tuple[Slots, int]) -> None:
     assert ("http_server_request_duration_seconds", "GET", "/v2/health/live", "200") in seen
 
 
-def test_models_reasons_and_phases_that_nobody_announced_are_bounded(slot: tuple[Slots, int]) -> None:
+def test_models_and_reasons_that_nobody_announced_are_bounded(slot: tuple[Slots, int]) -> None:
     service = ServiceMetrics(slot[0], service="churn", models=["churn"])
 
     for number in range(1000):
         service.admitted(f"model-{number}")
         service.refused("churn", f"reason-{number}")
         service.batch("churn", 1, 0.0, 0.0, f"reason-{number}")
-        service.phase(f"model-{number}", f"phase-{number}", 0.0)
         service.model_loaded(f"model-{number}", "", 0.1)
 
     seen = values(read_once(slot[1]))
@@ -180,6 +177,45 @@ def test_a_loaded_model_is_shown_with_its_digest(slot: tuple[Slots, int]) -> Non
     assert seen["slipway_model_ready", "churn"] == [0.0]
     assert seen["slipway_build_info", "churn", "3", "sha256:ab", "0.1.0"] == [1.0]
     assert seen["http_server_active_requests",] == [1.0]
+
+
+def lateness(fd: int) -> tuple[dict[float, float], float]:
+    """Ticks by the bound they were late up to, those with none left out; the sum of their seconds."""
+    (reading,) = [one for one in read_once(fd).readings if one.metric.name == metrics.LOOP_LAG.name]
+    bounds = (*reading.metric.bounds, float("inf"))
+    counts = dict(zip(bounds, reading.cells[:-1], strict=True))
+    return {bound: count for bound, count in counts.items() if count}, reading.cells[-1]
+
+
+def test_a_loop_that_is_held_shows_what_its_requests_wait(slot: tuple[Slots, int]) -> None:
+    """Held for a second it was late for whoever came within it, not once."""
+    lag = LoopLag(slot[0])
+
+    for now in (100.0, 100.1, 100.2, 101.23, 101.33):
+        lag.ticked(now)
+
+    counts, sum_s = lateness(slot[1])
+    assert counts == {0.005: 3, 0.05: 1, 0.25: 2, 0.5: 2, 1.0: 5}
+    assert sum_s == pytest.approx(0.93 + 0.83 + 0.73 + 0.63 + 0.53 + 0.43 + 0.33 + 0.23 + 0.13 + 0.03)
+
+
+def test_a_tick_that_comes_early_is_not_late(slot: tuple[Slots, int]) -> None:
+    lag = LoopLag(slot[0])
+
+    for now in (5.0, 5.099, 5.198):
+        lag.ticked(now)
+
+    assert lateness(slot[1]) == ({0.005: 2}, 0.0)
+    assert slot[0].ignored == 0
+
+
+def test_a_pause_of_a_day_is_made_up_for_in_a_moment(slot: tuple[Slots, int]) -> None:
+    lag = LoopLag(slot[0])
+
+    for now in (0.0, 86_400.0):
+        lag.ticked(now)
+
+    assert lateness(slot[1])[0] == {float("inf"): 600}
 
 
 def test_a_supervisor_shows_its_workers(slot: tuple[Slots, int]) -> None:

@@ -1,4 +1,7 @@
-"""The pages of the alerts, and how pages are read: each alert has one, its queries are queries, its names are known."""
+"""The pages in `runbooks/`, and how they are read: each alert has one; queries are queries, names are known.
+
+What is asked of a query is asked of playbooks, too; their form, and that each is rehearsed, is up to `tests/gameday`.
+"""
 
 import re
 from pathlib import Path
@@ -26,7 +29,8 @@ from slipway_signals.slo.promrules import Timing, render_yaml
 from slipway_signals.slo.series import Known, selectors_of
 
 FOLDER = ROOT / "runbooks"
-PAGES = [page for page in load_runbooks(FOLDER).values() if page.alert is not None]
+EVERY = load_runbooks(FOLDER).values()
+PAGES = [page for page in EVERY if page.alert is not None]
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Verify", "Escalation"]
 LONGEST = 80
 """Lines below the front matter."""
@@ -35,7 +39,7 @@ VALUES = {
     "service": "churn", "slo": "churn-availability", "model": "churn", "instance": "127.0.0.1:8002",
     "alertname": "SlipwaySLOFastBurn", "folder": "services/churn", "capture": "captured", "release": "sha256:ab",
     "previous": "sha256:cd", "server": "http://127.0.0.1:8000", "admin": "http://127.0.0.1:8002",
-    "prometheus": "http://127.0.0.1:9090", "alertmanager": "http://127.0.0.1:9093",
+    "prometheus": "http://127.0.0.1:9090", "alertmanager": "http://127.0.0.1:9093", "pid": "1",
 }  # fmt: skip
 NAMELESS = re.compile(r"\(\{[^}]*\}")
 """`({service="churn"}`: a selector of every metric."""
@@ -142,13 +146,13 @@ def test_a_page_leads_to_a_cause_and_a_next_step(page: Runbook) -> None:
         assert cause.promql or "value" not in names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: page.name)
 def test_a_page_names_only_what_can_be_known(page: Runbook) -> None:
     for text in (*queries(page), *commands(page)):
         assert names_in(text) <= set(VALUES), text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: page.name)
 def test_a_page_asks_only_what_is_counted(page: Runbook) -> None:
     known = Known(recorded=recorded())
 
@@ -169,7 +173,7 @@ def recorded() -> set[str]:
 def test_every_query_of_every_page_is_one(tmp_path: Path) -> None:
     rules = [
         {"record": "page:query", "expr": fill(query, VALUES, into="promql"), "labels": {"page": f"{page.name}-{place}"}}
-        for page in PAGES
+        for page in EVERY
         for place, query in enumerate(queries(page))
     ]
     path = tmp_path / "pages.yaml"

@@ -101,7 +101,7 @@ class Crew:
             self.tell("broken", seat, process, message=str(error))
             self._selector.unregister(process)
             process.close()
-            process.verdict = str(error)
+            process.why_killed = str(error)
             process.kill()
             return []
         if not process.is_open:
@@ -152,7 +152,7 @@ class Crew:
             is_starting = process.state == "starting"
             waited = self._limits.start_timeout_s if is_starting else self._limits.drain_timeout_s
             process.deadline = None
-            process.verdict = f"it was not {'ready' if is_starting else 'gone'} after {waited:g} s, and was killed"
+            process.why_killed = f"it was not {'ready' if is_starting else 'gone'} after {waited:g} s, and was killed"
             self.tell("late" if is_starting else "stuck", seat, process, message=f"killed after {waited:g} s")
             process.kill()
         return bool(late)

@@ -41,7 +41,7 @@ class WorkerProcess:
         """Whether it was killed for missing a deadline, or hastened."""
         self.broken: tuple[str, int] | None = None
         """What it said (message, exit status) when it said that it cannot start."""
-        self.verdict = ""
+        self.why_killed = ""
         """Why the supervisor killed it, for people."""
         self.recycle_reason = ""
         """Why it asked to be replaced, when it did."""
@@ -133,7 +133,7 @@ class WorkerProcess:
 
     def why_it_ended(self) -> str:
         """The best reason known for its end: its own words, then why it was killed; "" when there is neither."""
-        return self.broken[0] if self.broken is not None else self.verdict
+        return self.broken[0] if self.broken is not None else self.why_killed
 
     def close(self) -> None:
         """Let go of the control socket."""

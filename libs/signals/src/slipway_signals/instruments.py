@@ -8,11 +8,16 @@ under a name that is not in those sets (10,000 hostile paths leave the process a
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from slipway_signals import metrics
-from slipway_signals.slots import Counter, Histogram, Slots
+from slipway_signals.slots import Counter, Slots
 
-__all__ = ["ServiceMetrics", "SupervisorMetrics"]
+__all__ = ["LoopLag", "ServiceMetrics", "SupervisorMetrics"]
+
+TICK_S: Final = 0.1
+MISSED_MOST: Final = 600
+"""Ticks of a minute: to make up for all that a container missed in a day's pause would hold its worker up again."""
 
 
 class _Model:
@@ -84,7 +89,6 @@ class ServiceMetrics:
         self._duration = metrics.with_thresholds(metrics.REQUEST_DURATION, thresholds_s)
         self._requests: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self._models = {name: _Model(slots, name) for name in models}
-        self._phases: dict[tuple[str, str], Histogram] = {}
         self._peers: dict[str, Counter] = {}
         self.repeated = slots.counter(metrics.RETRIES_SEEN)
         """Requests whose caller says that it asks again: `inc()`."""
@@ -173,16 +177,6 @@ class ServiceMetrics:
         handles.compute.observe(compute_s)
         handles.release(reason).inc()
 
-    def phase(self, model: str, phase: str, seconds: float) -> None:
-        """One batch spent `seconds` in `phase`, one of `metrics.PHASES`."""
-        histogram = self._phases.get((model, phase))
-        if histogram is None:
-            model = model if model in self._models else metrics.MODEL_OTHER
-            phase = phase if phase in metrics.PHASES else metrics.PHASE_OTHER
-            histogram = self._slots.histogram(metrics.INFERENCE_DURATION, model, phase)
-            self._phases[model, phase] = histogram
-        histogram.observe(seconds)
-
     def model_loaded(self, model: str, digest: str, seconds: float) -> None:
         """`model` of that digest was loaded and made its first prediction, `seconds` after the start of loading."""
         model = model if model in self._models else metrics.MODEL_OTHER
@@ -229,6 +223,34 @@ class ServiceMetrics:
         if other is None:
             other = self._models[metrics.MODEL_OTHER] = _Model(self._slots, metrics.MODEL_OTHER)
         return other
+
+
+class LoopLag:
+    """How late the ticks of an API worker's event loop come, ten a second. One writer thread, like its slots.
+
+    A tick that is late waited as a request does that came when it was due: while something else holds the loop or the
+    interpreter, nobody reads it. Ticks that were not even begun meanwhile count as they would have waited, so that the
+    share of late ticks is a share of the time, whether it was held once for long or often for a moment.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._observe = slots.histogram(metrics.LOOP_LAG).observe
+        self._due: float | None = None
+
+    def ticked(self, now: float) -> None:
+        """The loop runs, and `TICK_S` from now it should again.
+
+        Args:
+            now: Seconds of a clock that never goes back, read now: a loop's own `time` stands still while it is held.
+        """
+        if self._due is not None:
+            late_s = max(0.0, now - self._due)
+            for _ in range(MISSED_MOST):
+                self._observe(late_s)
+                late_s -= TICK_S
+                if late_s <= 0:
+                    break
+        self._due = now + TICK_S
 
 
 class SupervisorMetrics:

@@ -1,8 +1,8 @@
 """Every metric of slipway: its name, unit, labels, buckets and what it means. Nothing is measured here.
 
-No other module but its parts (`metrics_drift`, `metrics_capture`, `metrics_traces`) may define a metric, so this page
-is the reference, and cardinality is bounded where it is written: a label's values come from a closed set (routes,
-models) or from slipway's own code (reasons), never from a request.
+No other module but its parts (`metrics_access`, `metrics_drift`, `metrics_capture`, `metrics_traces`) may define a
+metric, so this page is the reference, and cardinality is bounded where it is written: a label's values come from a
+closed set (routes, models) or from slipway's own code (reasons), never from a request.
 Names are OpenTelemetry's where those are stable, in their Prometheus translation, and `slipway_…` for the rest.
 
 Source: OpenTelemetry semantic conventions 1.44 (HTTP server metrics), in their Prometheus translation.
@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from slipway_signals import metrics_capture, metrics_drift, metrics_traces
+from slipway_signals import metrics_access, metrics_capture, metrics_drift, metrics_traces
 from slipway_signals.slotfile import Metric
 
 __all__ = [
@@ -37,8 +37,6 @@ MODEL_OTHER: Final = "other"
 REASON_OTHER: Final = "other"
 """The reason of an event after `REASONS_LIMIT` different ones were seen."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-PHASES: Final = frozenset({"decode", "compute", "encode"})
-PHASE_OTHER: Final = "other"
 REPLICA_STATES: Final = ("active", "standby")
 POOL_OTHER: Final = "other"
 """The pool of an event after `POOLS_LIMIT` different ones were seen."""
@@ -73,6 +71,8 @@ INNER_SECONDS: Final = (
     10.0,
 )
 """Parts of a request: a batch of a tabular model takes tens of microseconds."""
+LOOP_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Lateness of a timer: below 5 ms it is the timer's own grain."""
 LOAD_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 ROWS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
@@ -84,11 +84,18 @@ REQUEST_DURATION: Final = Metric(
     SECONDS,
 )
 ACTIVE_REQUESTS: Final = Metric("http_server_active_requests", "gauge", "Requests being answered now.")
+LOOP_LAG: Final = Metric(
+    "slipway_event_loop_lag_seconds",
+    "histogram",
+    "Time that a request, had it come to an API worker now, would wait before it is read; ten times a second.",
+    (),
+    LOOP_SECONDS,
+)
 
 INFERENCE_DURATION: Final = Metric(
     "slipway_inference_duration_seconds",
     "histogram",
-    "Time one batch spent in a phase: decode, compute, encode.",
+    "Time that one batch was computed; the phase is always `compute`.",
     ("model", "phase"),
     INNER_SECONDS,
 )
@@ -244,13 +251,14 @@ PROCESS_ANY: Final = ""
 """Of what was lost in slots, which are added up without asking whose they are. To Prometheus it is no label at all."""
 
 ALL: Final = (
-    *(REQUEST_DURATION, ACTIVE_REQUESTS),
+    *(REQUEST_DURATION, ACTIVE_REQUESTS, LOOP_LAG),
     *(INFERENCE_DURATION, BATCH_SIZE, INFERENCES, QUEUE_WAIT, ADMITTED, SHED, RELEASES),
     *(QUEUE_DEPTH, COLD, RETRIED, QUARANTINED, REPLICAS, LOSSES),
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
     *(SERVER_READY, WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
     *(PROCESS_MEMORY, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
     *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC, SYNTHETIC_ROWS),
+    *metrics_access.ALL,
     *metrics_drift.ALL,
     *metrics_capture.ALL,
     *metrics_traces.ALL,

@@ -15,7 +15,7 @@ from slipway_signals.oncall_releases import Release, previous_of, releases_of, s
 from slipway_signals.prometheus import ActiveAlert, Prometheus, PrometheusError, Sample
 from slipway_signals.runbooks import Cause, Runbook, RunbookError, fill, fill_known
 
-__all__ = ["Brief", "Budget", "Verdict", "brief", "chosen_alerts", "top_error"]
+__all__ = ["Brief", "Budget", "JudgedCause", "brief", "chosen_alerts", "top_error"]
 
 ERRORS: Final = (
     "topk(1, sum by (http_route, http_response_status_code) "
@@ -49,7 +49,7 @@ class Budget(Struct, frozen=True, kw_only=True):
     """Until the rest is gone at the last hour's rate."""
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class JudgedCause(Struct, frozen=True, kw_only=True):
     """A cause of the page, and what speaks for it now."""
 
     name: str
@@ -107,10 +107,10 @@ class Brief(Struct, frozen=True, kw_only=True):
 
     top_error: str | None
     answers: tuple[Answer, ...]
-    likely: Verdict | None
+    likely: JudgedCause | None
     """None where the page has no causes, or none could be judged."""
 
-    causes: tuple[Verdict, ...]
+    causes: tuple[JudgedCause, ...]
     values: dict[str, str]
     """What the names on the page stand for here."""
 
@@ -242,7 +242,7 @@ def _is_of(sample: Sample, release: Release) -> bool:
     return tuple(said) == (release.version, release.digest, release.track)
 
 
-def _judged(asking: Asking, cause: Cause, values: Mapping[str, str], problems: list[str]) -> Verdict:
+def _judged(asking: Asking, cause: Cause, values: Mapping[str, str], problems: list[str]) -> JudgedCause:
     asked, sample, holds = cause.promql, None, None
     if cause.promql is not None:
         try:
@@ -252,7 +252,7 @@ def _judged(asking: Asking, cause: Cause, values: Mapping[str, str], problems: l
         except (RunbookError, PrometheusError) as error:
             problems.append(f"whether it is {cause.name}: {error.message}")
     seen = {**values, **_of(sample)}
-    return Verdict(
+    return JudgedCause(
         name=cause.name,
         holds=holds,
         why=fill_known(cause.why, seen) if holds is not False else "",
@@ -270,7 +270,7 @@ def _of(sample: Sample | None) -> dict[str, str]:
     return {name: value for name, value in sample.labels.items() if name.islower()} | numbers
 
 
-def _what_remains(causes: Sequence[Verdict]) -> Verdict | None:
+def _what_remains(causes: Sequence[JudgedCause]) -> JudgedCause | None:
     """The cause that needs no evidence, if every other was asked and has none."""
     judged = all(cause.holds is False for cause in causes if cause.promql is not None)
     return next((cause for cause in causes if cause.promql is None), None) if judged else None

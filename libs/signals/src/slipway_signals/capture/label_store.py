@@ -18,9 +18,10 @@ from slipway_signals.capture.errors import CaptureFolderError
 from slipway_signals.capture.private_files import create_file, require_private
 from slipway_signals.metrics_capture import LAG_SECONDS
 
-__all__ = ["Cohort", "LabelStore", "Stored", "Verdict"]
+__all__ = ["Cohort", "LabelStore", "Standing", "Stored"]
 
-Verdict = Literal["new", "again", "corrected", "outdated", "contradicts"]
+Standing = Literal["new", "again", "corrected", "outdated", "contradicts"]
+"""How a label stands beside what is stored of its request."""
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS label (
@@ -98,7 +99,7 @@ class LabelStore:
                 hint="nothing of this run was counted; look at the disk, or restore the file from a backup",
             ) from error
 
-    def put(self, label: Stored) -> Verdict:
+    def put(self, label: Stored) -> Standing:
         """Count a label, or find that it was counted, or that it corrects one that was."""
         found = self._database.execute(
             "SELECT value, observed, outcome, counts FROM label WHERE request_id = ?", (label.request_id,)

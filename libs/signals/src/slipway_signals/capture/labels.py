@@ -152,12 +152,12 @@ class _Book:
         elif isinstance(stored, str):
             self._bad(BadLine(line=line.line, problem=stored))
         else:
-            verdict = self._store.put(stored)
-            if verdict == "contradicts":
+            standing = self._store.put(stored)
+            if standing == "contradicts":
                 self._bad(BadLine(line=line.line, problem="says another label at the same time as one that is known"))
                 return
-            setattr(self.report, verdict, getattr(self.report, verdict) + 1)
-            if verdict == "new":
+            setattr(self.report, standing, getattr(self.report, standing) + 1)
+            if standing == "new":
                 self.report.late += stored.lag_s > LATE_S
                 self.report.early += line.observed_s < row.ts
 

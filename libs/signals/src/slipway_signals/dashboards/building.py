@@ -35,6 +35,11 @@ __all__ = ["dashboards", "outputs", "render"]
 
 SOURCE: Final = shown.DataSourceRef(type_val="prometheus", uid="${datasource}")
 SCHEMA: Final = 42
+PROMISED: Final = [
+    model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "text"}),
+    model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]}),
+]
+"""How a line looks that nobody measured: in the colour of the text, which no other line has."""
 
 
 def dashboards() -> tuple[Dashboard, ...]:
@@ -163,6 +168,9 @@ def _lines(panel: Panel) -> timeseries.Panel:
     )
     if panel.is_stacked:
         made.stacking(common.StackingConfig().mode(shown.StackingMode.NORMAL))
+    for target in panel.targets:
+        if target.is_promised:
+            made.override_by_query(target.ref, PROMISED)
     if panel.thresholds:
         made.thresholds_style(common.GraphThresholdsStyleConfig().mode(shown.GraphThresholdsStyleMode.DASHED))
     return made

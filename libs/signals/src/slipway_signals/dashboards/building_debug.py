@@ -16,7 +16,7 @@ from slipway_signals.dashboards.building_shapes import (
     timeseries,
 )
 from slipway_signals.dashboards.reading import Dashboard, Panel
-from slipway_signals.slo.operation import COLD_SHARE, ERROR_SHARE, LOAD_S, SHED_SHARE, WAIT_S
+from slipway_signals.slo.operation import COLD_SHARE, ERROR_SHARE, LAG_S, LOAD_S, SHED_SHARE, WAIT_S
 from slipway_signals.slo.platform_watches import GPU_MEMORY_SHARE, MEMORY_SHARE
 from slipway_signals.slo.promised_watches import LOST_SHARE, RETRY_SHARE
 
@@ -157,6 +157,14 @@ def _queue() -> Iterator[Panel]:
         (f"{rate(f'slipway_batch_release_total{{{M}}}', 'model', 'reason')} > 0", "{{model}}: {{reason}}"),
         unit="cps",
         is_stacked=True,
+    )
+    yield timeseries(
+        26,
+        "Wait before a request is read",
+        "How long does a request wait that comes while something holds the interpreter of an API worker?",
+        *((quantile(q, "slipway_event_loop_lag_seconds", S), f"p{q * 100:.0f}") for q in (0.95, 0.99)),
+        unit="s",
+        limit=LAG_S,
     )
 
 

@@ -139,7 +139,7 @@ def _requests() -> Iterator[Panel]:
         "Latency by endpoint",
         "How long do the slow ones wait, by endpoint, beside what is promised?",
         *((quantile(q, LATENCY, S, "http_route"), f"{{{{http_route}}}} p{q * 100:.0f}") for q in (0.95, 0.99)),
-        (f"slipway:slo_threshold:seconds{{{S}}}", "objective {{slo}}"),
+        promised=[(f"slipway:slo_threshold:seconds{{{S}}}", "objective {{slo}}")],
         unit="s",
         has_exemplars=True,
     )
@@ -152,7 +152,7 @@ def _usual() -> Iterator[Panel]:
         "Is this hour worse than the same hour of past weeks?",
         (f"slipway:slo_errors:ratio_rate1h{{{S}}}", "{{slo}}"),
         (f"slipway:slo_errors:usual_rate1h{{{S}}}", "{{slo}}, worst of three weeks"),
-        (f"slipway:slo_error_budget:ratio{{{S}}}", "{{slo}}, allowed"),
+        promised=[(f"slipway:slo_error_budget:ratio{{{S}}}", "{{slo}}, allowed")],
         unit="percentunit",
     )
     yield timeseries(

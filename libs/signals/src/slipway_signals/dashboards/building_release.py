@@ -91,7 +91,7 @@ def _felt() -> Iterator[Panel]:
         "Errors",
         "Does one of both fail or refuse more, beside what the objectives allow?",
         (share(f"{failed} or 0 * {every}", every), "{{track}}"),
-        (f"slipway:slo_error_budget:ratio{{{S}}}", "allowed: {{slo}}"),
+        promised=[(f"slipway:slo_error_budget:ratio{{{S}}}", "allowed: {{slo}}")],
         unit="percentunit",
     )
     yield timeseries(
@@ -99,7 +99,7 @@ def _felt() -> Iterator[Panel]:
         "Latency",
         "Is one of both slower, beside what is promised?",
         *((quantile(q, LATENCY, S, "track"), f"{{{{track}}}} p{q * 100:.0f}") for q in (0.5, 0.95, 0.99)),
-        (f"slipway:slo_threshold:seconds{{{S}}}", "objective {{slo}}"),
+        promised=[(f"slipway:slo_threshold:seconds{{{S}}}", "objective {{slo}}")],
         unit="s",
         has_exemplars=True,
     )

@@ -90,11 +90,19 @@ def panel(
     maximum: float | None = None,
     is_stacked: bool = False,
     words: Mapping[str, str] | None = None,
+    promised: Queries = (),
 ) -> Panel:
-    """A panel of any kind; its queries are A, B, …"""
+    """A panel of any kind; its queries are A, B, …, and those of what is promised come last."""
     targets = tuple(
-        Target(ref=chr(ord("A") + place), expr=expr, legend=legend, is_instant=is_instant, has_exemplars=has_exemplars)
-        for place, (expr, legend) in enumerate(queries)
+        Target(
+            ref=chr(ord("A") + place),
+            expr=expr,
+            legend=legend,
+            is_instant=is_instant,
+            has_exemplars=has_exemplars and place < len(queries),
+            is_promised=place >= len(queries),
+        )
+        for place, (expr, legend) in enumerate((*queries, *promised))
     )
     return Panel(
         id=number,
@@ -129,8 +137,9 @@ def timeseries(
     has_exemplars: bool = False,
     maximum: float | None = None,
     minimum: float | None = 0,
+    promised: Queries = (),
 ) -> Panel:
-    """Lines over time; above `limit` is bad, and the limit is drawn."""
+    """Lines over time; above `limit` is bad, and the limit is drawn; lines of what is `promised` look like none."""
     steps = () if limit is None else (Threshold(None, GOOD), Threshold(limit, BAD))
     return panel(
         number,
@@ -148,6 +157,7 @@ def timeseries(
         has_exemplars=has_exemplars,
         minimum=minimum,
         maximum=maximum,
+        promised=promised,
     )
 
 

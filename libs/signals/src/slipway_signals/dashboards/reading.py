@@ -67,6 +67,9 @@ class Target(Struct, frozen=True, kw_only=True):
     has_exemplars: bool = False
     """Whether single requests, with their traces, belong to it."""
 
+    is_promised: bool = False
+    """Whether it is what is promised or allowed, drawn apart from what is measured."""
+
 
 class Threshold(Struct, frozen=True):
     """From this value on, this colour."""
@@ -260,6 +263,7 @@ def _panel(one: wire.Panel, file: str) -> Panel:
         raise DashboardError(f"{file}: panel {one.id} is a {one.type!r}, expected one of {', '.join(Kind.__args__)}")  # type: ignore[attr-defined]
     kind: Kind = one.type  # type: ignore[assignment]  # checked above
     defaults = one.field_config.defaults
+    apart = {it.matcher.options for it in one.field_config.overrides if it.matcher.id == wire.BY_QUERY}
     return Panel(
         id=one.id,
         title=one.title,
@@ -274,6 +278,7 @@ def _panel(one: wire.Panel, file: str) -> Panel:
                 legend=it.legend_format,
                 is_instant=it.instant,
                 has_exemplars=it.exemplar,
+                is_promised=it.ref_id in apart,
             )
             for it in one.targets
         ),

@@ -57,7 +57,12 @@ class Defaults(Wire, frozen=True):
     mappings: tuple[Mapping, ...] = ()
 
 
+BY_QUERY: Final = "byFrameRefID"
+"""Of an override: the series of one query."""
+
+
 class Matcher(Wire, frozen=True):
+    id: str = ""
     options: str = ""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from slipway_signals.slo.promrules import Timing
-from slipway_signals.slo.watches import EVENTS_LEAST, Drill, Input, Shapes, Watch
+from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
 
 __all__ = ["operation_watches"]
 
@@ -22,6 +22,8 @@ COLD_SHARE: Final = 0.01
 SHED_SHARE: Final = 0.05
 WAIT_S: Final = 0.25
 WAIT_SHARE: Final = 0.05
+LAG_S: Final = 0.1
+LAG_SHARE: Final = 0.05
 ERROR_SHARE: Final = 0.01
 LOAD_S: Final = 10.0
 LOST_SIGNALS: Final = 10
@@ -34,7 +36,7 @@ def operation_watches(service: str, owner: str, timing: Timing) -> Iterator[Watc
     make = _Maker(service, owner, timing)
     yield from (make.down(), make.target_down(), make.crash_loop(), make.restarts(), make.losses())
     yield from (make.not_ready(), make.load_slow(), make.cold())
-    yield from (make.shedding(), make.waiting(), make.errors(), make.quarantine())
+    yield from (make.shedding(), make.waiting(), make.held(), make.errors(), make.quarantine())
     yield from (make.telemetry(), make.unreadable(), make.deploy())
 
 
@@ -259,40 +261,40 @@ class _Maker(Shapes):
         )
 
     def waiting(self) -> Watch:
-        """Share of batches that waited: all less those that did not."""
-        name, window = "slipway_queue_wait_seconds", self.timing.text(15 * MINUTE_S)
-        every = f"sum by (model) (increase({self.of(name + '_count')}[{window}]))"
-        quick = f"sum by (model) (increase({self.of(name + '_bucket', le=str(WAIT_S))}[{window}]))"
-        whole, late = 100.0, 100.0 * WAIT_SHARE
-        labels = {"model": "m"}
-        return Watch(
-            alert=self.alert(
-                "SlipwayQueueWait",
-                f"({every} - {quick}) / ({every} > 0) > {WAIT_SHARE}\nand {every} - {quick} >= {EVENTS_LEAST}",
-                category="capacity",
-                told=(
-                    f"{{{{ $value | humanizePercentage }}}} of the batches of {self.service} wait long in the queue",
-                    (
-                        f"The oldest row waited more than {WAIT_S} s in {{{{ $value | humanizePercentage }}}} of the "
-                        f"last 15 minutes' batches of the model {{{{ $labels.model }}}} of {self.service}."
-                    ),
+        return self.late(
+            "SlipwayQueueWait",
+            "slipway_queue_wait_seconds",
+            {"model": "m"},
+            limit_s=WAIT_S,
+            limit=WAIT_SHARE,
+            window_s=15 * MINUTE_S,
+            category="capacity",
+            told=(
+                f"{{{{ $value | humanizePercentage }}}} of the batches of {self.service} wait long in the queue",
+                (
+                    f"The oldest row waited more than {WAIT_S} s in {{{{ $value | humanizePercentage }}}} of the "
+                    f"last 15 minutes' batches of the model {{{{ $labels.model }}}} of {self.service}."
                 ),
             ),
-            drill=Drill(
-                inputs=(
-                    Input(series=self.of(name + "_count", **labels), kind="counter", healthy=whole),
-                    Input(
-                        series=self.of(name + "_bucket", **labels, le=str(WAIT_S)),
-                        kind="counter",
-                        healthy=whole,
-                        near=whole - 0.9 * late,
-                        faulty=whole - 2 * late,
-                    ),
+        )
+
+    def held(self) -> Watch:
+        """Clocks of requests start when they are read: what holds the interpreter before that no objective sees."""
+        return self.late(
+            "SlipwayEventLoopHeld",
+            "slipway_event_loop_lag_seconds",
+            {},
+            limit_s=LAG_S,
+            limit=LAG_SHARE,
+            window_s=5 * MINUTE_S,
+            for_s=10 * MINUTE_S,
+            category="capacity",
+            told=(
+                f"For {{{{ $value | humanizePercentage }}}} of the time {self.service} reads no request",
+                (
+                    f"For 10 minutes a request to {self.service} has had to wait more than {LAG_S} s before an API "
+                    "worker read it, in {{ $value | humanizePercentage }} of the time: something holds the interpreter."
                 ),
-                detect_s=15 * MINUTE_S / 2,
-                window_s=15 * MINUTE_S,
-                found=labels,
-                value="10%",
             ),
         )
 

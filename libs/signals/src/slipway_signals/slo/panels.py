@@ -24,6 +24,7 @@ PANELS: Final = {
     "SlipwayPoisonedRequests": ("slipway-debug", 16),
     "SlipwayQueueWait": ("slipway-debug", 21),
     "SlipwayShedding": ("slipway-debug", 23),
+    "SlipwayEventLoopHeld": ("slipway-debug", 26),
     "SlipwayColdStarts": ("slipway-debug", 31),
     "SlipwayModelNotReady": ("slipway-debug", 32),
     "SlipwayModelLoadSlow": ("slipway-debug", 33),

@@ -225,3 +225,54 @@ class Shapes:
                 value=f"{200 * limit:g}%",
             ),
         )
+
+    def late(
+        self,
+        name: str,
+        histogram: str,
+        labels: Mapping[str, str],
+        *,
+        limit_s: float,
+        limit: float,
+        window_s: float,
+        category: str,
+        told: tuple[str, str],
+        for_s: float = 0,
+    ) -> Watch:
+        """Of what a histogram observed, more than `limit` took longer than `limit_s`, and it is more than a few.
+
+        Args:
+            name: Of the alert.
+            histogram: Its name, without ending.
+            labels: By which it is judged, with their values in the drill.
+            limit_s: Seconds; a bound of the histogram.
+            limit: Share, 0 to 1; it is taken over `window_s`.
+        """
+        window, by = self.timing.text(window_s), f" by ({', '.join(labels)})" if labels else ""
+        every = f"sum{by} (increase({self.of(histogram + '_count')}[{window}]))"
+        quick = f"sum{by} (increase({self.of(histogram + '_bucket', le=str(limit_s))}[{window}]))"
+        return Watch(
+            alert=self.alert(
+                name,
+                f"({every} - {quick}) / ({every} > 0) > {limit:g}\nand {every} - {quick} >= {EVENTS_LEAST}",
+                category=category,
+                told=told,
+                for_s=for_s,
+            ),
+            drill=Drill(
+                inputs=(
+                    Input(series=self.of(histogram + "_count", **labels), kind="counter", healthy=WHOLE),
+                    Input(
+                        series=self.of(histogram + "_bucket", **labels, le=str(limit_s)),
+                        kind="counter",
+                        healthy=WHOLE,
+                        near=WHOLE * (1 - NEAR * limit),
+                        faulty=WHOLE * (1 - 2 * limit),
+                    ),
+                ),
+                detect_s=window_s / 2,
+                window_s=window_s,
+                found=labels,
+                value=f"{200 * limit:g}%",
+            ),
+        )
