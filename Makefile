@@ -18,10 +18,10 @@ soak: ## faults under load: killed, hung and poisoned processes, full disks, slo
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
 
-e2e: ## every alert fired by its fault, every panel and runbook asked, a fork: a real Prometheus, Alertmanager, servers
+e2e: ## every alert fired by its fault, every panel and runbook asked, images run, a fork: real programs, minutes
 	@sh scripts/setup.sh dev
-	@sh scripts/system-packages.sh
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m e2e --timeout 900 tests $(ARGS)
+	@sh scripts/system-packages.sh && sh scripts/cosign.sh
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m e2e --timeout 900 $(ARGS)
 
 gameday: ## inject each of the known failures, follow its playbook as written, and see the alert resolve
 	@sh scripts/setup.sh dev

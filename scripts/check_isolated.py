@@ -21,6 +21,9 @@ import lock
 import workspace
 from workspace import LOCK, ROOT, Member
 
+TYPESHED = "_typeshed"
+"""Types of the standard library that only checkers see."""
+
 CACHE = ROOT / ".tools" / "isolated"
 
 IMPORT_ALL = """
@@ -55,7 +58,7 @@ def undeclared(root: Path, member: Member, providers: Mapping[str, Sequence[str]
     declared = _declared(member)
     for path in sorted((root / member.folder / "src").rglob("*.py")):
         for name, line in _imports(path):
-            known = name in sys.stdlib_module_names or name == member.package
+            known = name in {*sys.stdlib_module_names, TYPESHED} or name == member.package
             if not known and declared.isdisjoint(providers.get(name, [workspace.normalise(name)])):
                 yield f"{path.relative_to(root)}:{line} imports {name!r}, which {member.pyproject} does not declare"
 

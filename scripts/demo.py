@@ -1,4 +1,4 @@
-"""`make demo`: train, build, verify and serve churn, send it traffic, show an alert, and stay up until Ctrl-C.
+"""`make demo`: train, build, verify, release and serve churn, send it traffic, show an alert, and stay up until Ctrl-C.
 
 Every step is the real command in its own process; this file only orders them and speaks. It installs nothing
 (`setup.sh` did) and needs no network. The invariants: a failing step ends in one message and a status that is not 0;
@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
+from demo_folders import remove_leftovers
+from demo_release import STEP, production
 from demo_report import batches_of, failures, prediction_lines, traffic_lines
 from demo_screen import SLIPWAY, StepFailedError, Teller, columns, last_lines, run_step, shown, step_line
 from demo_server import Server, serving
@@ -49,6 +51,7 @@ def main() -> int:
 
 def demo(teller: Teller, started: float) -> int:
     """All steps, in order."""
+    remove_leftovers()
     teller.heading("slipway demo: from a training script to a served model")
     said = step(teller, 1, "train", [sys.executable, f"{SERVICE}/train.py"])
     teller.finish(1, "train", last_lines(said, 1))
@@ -56,22 +59,27 @@ def demo(teller: Teller, started: float) -> int:
     teller.finish(2, "build", ref)
     digest = step(teller, 3, "verify", [*SLIPWAY, "bundle", "verify", ref]).strip()
     teller.finish(3, "verify", "every byte hashed, golden examples replayed in a clean process")
-    with serving(teller, ref) as server, contextlib.ExitStack() as opened:
-        teller.finish(4, "serve", server.url)
+    with contextlib.ExitStack() as opened:
+        teller.live(step_line(4, STEP, "..."))
+        shipped = opened.enter_context(production(teller))
+        deployed = shipped.deliver(ref, digest)
+        teller.finish(4, STEP, f"signed, pushed to {shipped.registry}, pulled where policy.toml asks for the signature")
+        server = opened.enter_context(serving(teller, deployed, shipped))
+        teller.finish(5, "serve", server.url)
         unhappy = answer_of(server, UNHAPPY)
         first_s = time.time() - started
         loyal = answer_of(server, LOYAL)
         watch = opened.enter_context(watching(teller))
-        phases = send_traffic(server.port, lambda name, done: teller.live(step_line(5, "traffic", f"{name} {done}")))
+        phases = send_traffic(server.port, lambda name, done: teller.live(step_line(6, "traffic", f"{name} {done}")))
         count = sum(len(phase.outcomes) for phase in phases)
-        teller.finish(5, "traffic", f"{count} requests: good, bad, in bursts, and in too much of a hurry")
+        teller.finish(6, "traffic", f"{count} requests: good, bad, in bursts, and in too much of a hurry")
         _, metrics = get_text(server.admin_port, "/metrics")
         failed = failures(phases)
         told: list[str] = []
         if watch is not None and not failed:
             customers = opened.enter_context(contextlib.closing(Customers(server.port)))
-            told = show_alert(teller, watch, server, ref, customers)
-            teller.finish(6, "alert", "a bad release, the page it caused, the rollback that ended it")
+            told = show_alert(teller, watch, server, shipped, deployed, customers)
+            teller.finish(7, "alert", "a bad release, the page it caused, the rollback that ended it")
 
         teller.heading(f"First prediction {first_s:.1f} s after the command began")
         _tell(teller, prediction_lines(unhappy, loyal))

@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway_cli")
-STEPS: Final = 6
+STEPS: Final = 7
 STEP_TIMEOUT_S: Final = 300.0
 SHOWN_LINES: Final = 6
 """Of a failed step's last words."""
@@ -65,8 +65,8 @@ class Teller:
         self.line(text if is_plain else f"\033[1m{text}\033[0m")
 
 
-def run_step(name: str, command: Sequence[str]) -> str:
-    """Runs one command to its end and gives what it wrote to stdout.
+def run_step(name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> str:
+    """Runs one command to its end and gives what it wrote to stdout; `more` is added to its environment.
 
     Raises:
         StepFailedError: It failed, or did not end in time.
@@ -75,6 +75,7 @@ def run_step(name: str, command: Sequence[str]) -> str:
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env={**os.environ, **(more or {})},
             capture_output=True,
             encoding="utf-8",
             errors="replace",

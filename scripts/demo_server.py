@@ -4,17 +4,19 @@ It sends no prediction. The invariant: an address is only used when this very se
 """
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from demo_folders import scratch
+from demo_release import Production
 from demo_screen import ROOT, SLIPWAY, StepFailedError, Teller, last_lines, step_line
 from demo_traffic import get_text
 
@@ -58,19 +60,20 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(teller: Teller, ref: str) -> Iterator[Server]:
+def serving(teller: Teller, ref: str, production: Production) -> Iterator[Server]:
     """A live `slipway serve`, stopped at the end, whatever the end is.
 
     Raises:
         StepFailedError: It did not become ready.
     """
-    with tempfile.TemporaryDirectory(prefix="slipway-demo-") as folder:
-        server = start(ref, (port_or_any(teller, PORT), port_or_any(teller, ADMIN_PORT)), Path(folder) / "serve.log")
+    with scratch() as folder:
+        ports = (port_or_any(teller, PORT), port_or_any(teller, ADMIN_PORT))
+        server = start(ref, production, ports, folder / "serve.log")
         try:
             if not is_ready(teller, server) and "in use" in server.last_words():
                 teller.line("      a port was taken meanwhile: using free ones")
                 stop(server)
-                server = start(ref, (0, 0), server.log)
+                server = start(ref, production, (0, 0), server.log)
                 is_ready(teller, server)
             if server.guard.poll() is not None:
                 raise StepFailedError("serve ended before it was ready", server.last_words(), server.command)
@@ -79,14 +82,16 @@ def serving(teller: Teller, ref: str) -> Iterator[Server]:
             stop(server)
 
 
-def start(ref: str, ports: tuple[int, int], log: Path) -> Server:
+def start(ref: str, production: Production, ports: tuple[int, int], log: Path) -> Server:
     """Starts the server under its guard; port 0 is a free one."""
     port, admin_port = ports
-    command = (*SLIPWAY, "serve", ref, "--port", str(port), "--admin-port", str(admin_port), "--drain-s", "0.2")
+    command: tuple[str, ...] = (*SLIPWAY, "serve", ref, "--policy", str(production.policy))
+    command += ("--port", str(port), "--admin-port", str(admin_port), "--drain-s", "0.2")
     with log.open("wb") as file:
         guard = subprocess.Popen(
             [sys.executable, str(ROOT / "scripts" / "demo_guard.py"), *command],
             cwd=ROOT,
+            env=os.environ | production.home,
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -105,7 +110,7 @@ def is_ready(teller: Teller, server: Server) -> bool:
     """
     ends = time.monotonic() + START_TIMEOUT_S
     while server.guard.poll() is None:
-        teller.live(step_line(4, "serve", "..."))
+        teller.live(step_line(5, "serve", "..."))
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             if server.port and server.admin_port and get_text(server.port, "/readyz")[0] == 200:
                 return True

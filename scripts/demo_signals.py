@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from demo_folders import scratch
+from demo_release import Production
 from demo_screen import ROOT, SLIPWAY, StepFailedError, Teller, run_step, step_line
 from demo_server import Server, port_or_any
 from demo_traffic import Customers
@@ -29,7 +30,7 @@ from slipway_signals.slo.compile import compile_all
 from slipway_signals.slo.openslo import load_slos
 from slipway_signals.slo.promrules import Timing
 
-STEP: Final = 6
+STEP: Final = 7
 SERVICE: Final = "services/churn"
 SCALE: Final = 120
 CONSOLE_PORT: Final = 8900
@@ -89,7 +90,7 @@ class Story:
 def watching(teller: Teller) -> Iterator[Watch | None]:
     """Prometheus, Alertmanager and the console, for the length of the block; None where they cannot be had."""
     with contextlib.ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="slipway-demo-")))
+        folder = opened.enter_context(scratch())
         watch = None
         try:
             with contextlib.ExitStack() as undo:
@@ -144,14 +145,17 @@ def _address(console: Running) -> str | None:
     return found[0].rstrip("/") if found else None
 
 
-def show_alert(teller: Teller, watch: Watch, server: Server, ref: str, customers: Customers) -> list[str]:
+def show_alert(
+    teller: Teller, watch: Watch, server: Server, production: Production, ref: str, customers: Customers
+) -> list[str]:
     """Release the mistake, wait for the page, roll back, wait for the end; what happened, as lines.
 
     Args:
         teller: Told what is being waited for.
         watch: What watches.
         server: Serves `ref`.
-        ref: The good release.
+        production: Where releases are delivered to.
+        ref: The good release, by digest.
         customers: Ask `server`; none of them got an error yet.
 
     Raises:
@@ -165,17 +169,18 @@ def show_alert(teller: Teller, watch: Watch, server: Server, ref: str, customers
         raise _failed(watch, "the rules") from error
     bad, digest = _build_bad()
     try:
+        delivered = production.deliver(bad, digest)
         _wait(teller, watch, "the objectives to be judged", lambda: _has(watch, RULED))
         if watch.console_url is not None:
             teller.line(f"      a bad release is on its way; watch it at {watch.console_url}/")
         with ThreadPoolExecutor(1) as beside:  # the first errors come before the last worker is replaced
-            swapping = beside.submit(_swap, server, bad)
+            swapping = beside.submit(_swap, server, production, delivered)
             _wait(teller, watch, "the first error", lambda: customers.first_error is not None)
             story = Story(customers.first_error or 0.0)
             _see_it(teller, watch, story, digest)
             swapping.result()
-        _swap(server, ref)
-        story.tell(f"rolled back: slipway swap {ref}")
+        _swap(server, production, ref)
+        story.tell(f"rolled back: slipway swap {ref[:25]}…")
         _wait(teller, watch, "the page to resolve", lambda: _is_resolved(watch))
         story.tell("resolved, says Alertmanager")
         if watch.console_url is not None:
@@ -205,10 +210,10 @@ def _see_it(teller: Teller, watch: Watch, story: Story, digest: str) -> None:
 
 def _build_bad() -> tuple[str, str]:
     """The release with the mistake, out of a copy of the service; its reference and its digest."""
-    with tempfile.TemporaryDirectory(prefix="slipway-demo-") as scratch:
-        folder = Path(scratch) / "churn"
+    with scratch() as beside:
+        folder = beside / "churn"
         shutil.copytree(ROOT / SERVICE, folder, ignore=shutil.ignore_patterns("__pycache__", "tests"))
-        shutil.copy(ROOT / "requirements.lock", scratch)
+        shutil.copy(ROOT / "requirements.lock", beside)
         code = folder / "src" / "churn_service" / "service.py"
         text = code.read_text("utf-8").replace("import Service", "import Arrays, Service, Weights")
         code.write_text(text + MISTAKE.format(token=uuid.uuid4()), "utf-8")
@@ -216,9 +221,9 @@ def _build_bad() -> tuple[str, str]:
         return built["ref"], built["digest"]
 
 
-def _swap(server: Server, ref: str) -> None:
+def _swap(server: Server, production: Production, ref: str) -> None:
     admin = f"http://127.0.0.1:{server.admin_port}"
-    run_step("alert", [*SLIPWAY, "swap", ref, "--admin", admin])
+    run_step("alert", [*SLIPWAY, "swap", ref, "--admin", admin], production.home)
 
 
 def _forget(ref: str) -> None:

@@ -310,13 +310,17 @@ class Monitoring:
 
 def find_programs() -> tuple[str, str]:
     """Prometheus and Alertmanager: on PATH, or unpacked in `.tools/system`. Raises MonitoringError."""
-    path = f"{os.environ.get('PATH', '')}{os.pathsep}{UNPACKED}"
-    prometheus = shutil.which(PROMETHEUS, path=path)
-    alertmanager = next((found for name in ALERTMANAGERS if (found := shutil.which(name, path=path))), None)
+    prometheus, alertmanager = find_program(PROMETHEUS), find_program(*ALERTMANAGERS)
     if prometheus is None or alertmanager is None:
         missing = [name for name, found in ((PROMETHEUS, prometheus), (ALERTMANAGERS[-1], alertmanager)) if not found]
         raise MonitoringError(f"{' and '.join(missing)} not found on PATH")
     return prometheus, alertmanager
+
+
+def find_program(*names: str) -> str | None:
+    """The first of them that is on PATH, or unpacked in `.tools/system`."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}{UNPACKED}"
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def eventually(claim: Callable[[], bool], timeout_s: float) -> bool:
