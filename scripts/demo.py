@@ -122,9 +122,9 @@ def stay_up(teller: Teller, server: Server) -> None:
     Raises:
         StepFailedError: The server ended by itself.
     """
-    teller.line()
-    teller.line("The server is up. Ctrl-C stops it.")
     try:
+        teller.line()
+        teller.line("The server is up. Ctrl-C stops it.")
         status = server.guard.wait()
     except KeyboardInterrupt:
         teller.line("stopping")

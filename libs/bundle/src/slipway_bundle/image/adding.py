@@ -69,8 +69,9 @@ from slipway_bundle.unpacked import ATTACHMENTS, DOCUMENTS, MANIFEST
 
 __all__ = ["add_images"]
 
-OWN_LAYER_BYTES: Final = 20 << 20
-"""A wheel of this size or more is a layer by itself, which all services with that wheel share."""
+OWN_LAYER_BYTES: Final = 5 << 20
+"""A wheel of this size or more is a layer by itself: all services with that wheel share it, and it is packed beside
+the others."""
 
 THREADS: Final = 4
 """Layers that are packed at once: inflating, hashing and compressing hold no lock of the interpreter."""

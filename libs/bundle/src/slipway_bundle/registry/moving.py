@@ -30,7 +30,9 @@ __all__ = ["JOBS", "Sent", "Shared", "move", "read_referrers", "read_tree", "ref
 JOBS = 4
 """Transfers beside each other: enough to fill a network, few enough for the registry of a small team."""
 
-MAX_REFERRERS = 256
+MAX_REFERRERS = 2_048
+"""A report a day for five years."""
+
 MAX_REFERRER_DEPTH = 4
 """A bundle, its report, the report's signature, an approval of that."""
 

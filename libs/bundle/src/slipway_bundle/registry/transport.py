@@ -171,7 +171,7 @@ class Transport:
             if not is_retried or not self.pause(failures, retry_after):
                 raise RegistryError(
                     f"registry {self.host!r} failed while {what}: {problem}, {failures} times in a row",
-                    hint="what was transferred is kept; run the same command again to go on",
+                    hint="can this machine reach it? what was transferred is kept: the same command goes on from there",
                     host=self.host,
                     passing=not is_retried,
                 )
