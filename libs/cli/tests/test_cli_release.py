@@ -13,6 +13,7 @@ from image_fakes import Workshop
 from trust_fakes import Keys
 
 from slipway_bundle import Store
+from slipway_bundle.digest import parse_digest
 from slipway_bundle.referrers import referrers
 
 SCRIPT = ROOT / "scripts" / "release.sh"
@@ -70,7 +71,8 @@ def test_a_release_ends_with_what_to_deploy(workshop: Workshop) -> None:
     said = release(workshop, "something-else")
 
     assert said.returncode == 0, said.stderr
-    place, _, digest = said.stdout.strip().partition("@")
+    place, _, named = said.stdout.strip().partition("@")
+    digest = parse_digest(named)
     there = Store.open(workshop.root / "registry")
     kinds = {
         one.annotations.get("dev.sigstore.bundle.predicateType", one.artifact_type) for one in referrers(there, digest)

@@ -61,9 +61,11 @@ def test_a_model_in_another_server_answers_as_here(minimal: Path, tmp_path: Path
         with serving(near_folder, store=tmp_path / "near-store") as near, near.client() as client:
             here = httpx.post(f"{far.url}/predict", json=ROW).json()
             there = client.post("/predict", json=ROW)
+            processes = far.workers()  # asked before: the children of a process that is gone are nobody's
             far.process.kill()
-            for worker in far.workers():
+            for worker in processes:
                 worker.kill()
+                worker.wait(20)
             gone = client.post("/predict", json=ROW, headers={"x-slipway-timeout-ms": "5000"})
 
     assert there.status_code == 200, there.text
