@@ -290,7 +290,8 @@ def test_no_bytes_make_the_server_answer_unknown(server: BothProtocols, data: by
         except grpc.RpcError as error:
             code = error.code()
 
-    assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+    busy = grpc.StatusCode.RESOURCE_EXHAUSTED  # refused at the door, as a good request may be on a slow machine
+    assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, busy}
 
 
 def test_every_status_that_a_problem_can_have_has_a_code() -> None:
