@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from image_base import debian_base
+from packaging.utils import canonicalize_name
 
 from slipway_bundle.build import build
 from slipway_bundle.digest import Digest
@@ -145,7 +146,10 @@ def test_what_is_installed_is_what_the_image_says(unpacked: Path, churn: tuple[S
     with running(unpacked) as name:
         listed = execute(name, script).stdout
 
-    found = {line.lower().replace("_", "-") for line in listed.split()}
+    found = {
+        f"{canonicalize_name(name)}=={version}"
+        for name, _, version in (line.partition("==") for line in listed.split())
+    }
     wheels = {f"{package.name}=={package.version}" for package in churn[1].images[0].packages}
     assert {each for each in found if not each.startswith("slipway-")} == wheels
     assert len(found) > len(wheels)
