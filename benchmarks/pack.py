@@ -27,13 +27,18 @@ CHUNK_BYTES = 4 << 20
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run(measure, __doc__)
+
+
+def run(work: Callable[[Path, int, int], None], description: str | None) -> None:
+    """`work` in a folder of its own, with the model's size in MiB and the rounds that the command line asks for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size-mb", type=int, default=1024, help="size of the model file in MiB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None, help="where to work; decides which disk is measured")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="pack-") as name:
-        measure(Path(name), arguments.size_mb, arguments.rounds)
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="slipway-bench-") as name:
+        work(Path(name), arguments.size_mb, arguments.rounds)
 
 
 def measure(folder: Path, size_mb: int, rounds: int) -> None:

@@ -9,17 +9,17 @@ store must. The median counts. Then a code change is pushed over an unchanged mo
 proxy in front of the registry.
 """
 
-import argparse
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from pack import run, write_random
 
 from slipway_bundle.layers import LayerFile
 from slipway_bundle.oci import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, ImageConfig, RootFs, make_index, make_manifest
@@ -31,19 +31,6 @@ sys.path[:0] = [str(ROOT / "libs" / "bundle" / "tests")]
 os.environ["PATH"] = f"{ROOT / '.tools/system/usr/bin'}{os.pathsep}{os.environ['PATH']}"
 
 from registry_process import environ, proxied, running  # noqa: E402 - after the path is known
-
-CHUNK_BYTES = 4 << 20
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size-mb", type=int, default=1024, help="size of the model file in MiB")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=None, help="where to work; decides which disk is measured")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="registry-") as name:
-        measure(Path(name), arguments.size_mb, arguments.rounds)
 
 
 def measure(folder: Path, size_mb: int, rounds: int) -> None:
@@ -119,11 +106,5 @@ def skopeo(source: str, destination: str) -> None:
     )  # fmt: skip
 
 
-def write_random(path: Path, size_bytes: int) -> None:
-    with path.open("wb") as file:
-        for _ in range(size_bytes // CHUNK_BYTES):
-            file.write(os.urandom(CHUNK_BYTES))
-
-
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

@@ -66,6 +66,7 @@ def test_the_password_of_docker_login_opens_the_registry(
     pushed = send(shelf.store, "tiny", f"{guarded.host}/team/tiny:1", tmp_path, environ=env)
     fetch(pushed.ref, store, tmp_path, environ=env)
 
+    assert store.resolve("tiny") == pushed.digest
     require_whole(store)
 
 

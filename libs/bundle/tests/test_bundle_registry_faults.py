@@ -302,6 +302,7 @@ def test_a_part_that_is_wrong_is_thrown_away_not_continued_for_ever(
 
     fetch(pushed.ref, store, tmp_path)
 
+    assert store.resolve("tiny") == pushed.digest
     require_whole(store)
 
 

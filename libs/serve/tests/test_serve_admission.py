@@ -7,17 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from access_certificates import Authority
 from bundle_fakes import Shelf, train
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from registry_process import RegistryProcess, running
 from trust_fakes import Keys
 
@@ -45,8 +42,9 @@ class World:
         self.unsigned = push(shelf.store, "tiny", f"{registry.host}/unsigned:1", environ={}).ref
         sign(shelf.store, "tiny", self.keys.signer("release"))
         self.signed = push(shelf.store, "tiny", f"{registry.host}/signed:1", environ={}).ref
-        self.certificate, self.key = folder / "tls.crt", folder / "tls.key"
-        write_certificate(self.certificate, self.key)
+        authority = Authority(folder)
+        self.authority = authority.path
+        self.certificate, self.key, _ = authority.issue("webhook")
 
 
 class Webhook:
@@ -90,7 +88,7 @@ def asked(world: World, *options: str) -> Iterator[Webhook]:
         try:
             url = process.stdout.readline().strip()
             assert url.startswith("https://"), log.read_text()
-            webhook = Webhook(url, ssl.create_default_context(cafile=str(world.certificate)))
+            webhook = Webhook(url, ssl.create_default_context(cafile=str(world.authority)))
             with webhook.client:
                 yield webhook
             process.send_signal(signal.SIGTERM)
@@ -104,30 +102,6 @@ def review(pod: dict[str, Any], **more: Any) -> dict[str, Any]:
     kind = {"group": "", "version": "v1", "kind": "Pod"}
     request = {"uid": "u-1", "kind": kind, "operation": "CREATE", "namespace": "ml", "object": pod, **more}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-
-
-def write_certificate(certificate: Path, key: Path) -> None:
-    """Self-signed, for this machine."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "webhook")])
-    import ipaddress
-
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    key.write_bytes(private.private_bytes(pem, form, serialization.NoEncryption()))
 
 
 def test_a_bundle_that_the_policy_allows_may_run(world: World, webhook: Webhook) -> None:

@@ -286,12 +286,12 @@ def test_no_bytes_make_the_server_answer_unknown(server: BothProtocols, data: by
     code = grpc.StatusCode.OK
     with grpc.insecure_channel(server.address) as channel:
         try:
-            bytewise(channel, INFER)(good[:cut] + data + good[cut:])
+            ask = channel.unary_unary(INFER, bytes, bytes)  # with time: a slow machine must not refuse what is good
+            ask(good[:cut] + data + good[cut:], timeout=WAIT_S)
         except grpc.RpcError as error:
             code = error.code()
 
-    busy = grpc.StatusCode.RESOURCE_EXHAUSTED  # refused at the door, as a good request may be on a slow machine
-    assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, busy}
+    assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
 
 
 def test_every_status_that_a_problem_can_have_has_a_code() -> None:

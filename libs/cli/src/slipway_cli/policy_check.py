@@ -60,10 +60,10 @@ def _plain(verdict: object) -> dict[str, object]:
 
 
 def _say(terminal: Terminal, finding: "Finding") -> None:
-    line = f"{finding.rule:<24} {finding.status:<8} {finding.got}"
+    line = f"{finding.rule:<24} {finding.status:<8} "
     if finding.status in {"ok", "skipped"}:
-        terminal.say(line)
+        terminal.say(line + finding.got)
         return
-    terminal.insist(line + (f"; expected {finding.expected}" if finding.expected else ""))
+    terminal.insist(line + finding.claim)
     if finding.hint:
         terminal.insist(f"hint: {finding.hint}")

@@ -16,7 +16,7 @@ __all__ = ["open_allowed"]
 def open_allowed(target: str, store: Store, policy: Policy) -> BundleView:
     """A view of `target`, as `open_any`, when `policy` allows it.
 
-    Where the policy asks anything of bundles, code and weights are hashed first: about 0.7 s a GB.
+    Where the policy asks anything of bundles, code and weights are hashed first, at the speed of SHA-256.
 
     Raises:
         PolicyRefusedError: A rule refuses it.

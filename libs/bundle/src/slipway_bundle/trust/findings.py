@@ -31,6 +31,11 @@ class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: str | None = None
     """How to meet the rule: the command, or whom to ask."""
 
+    @property
+    def claim(self) -> str:
+        """`got …, expected …`, as the end of a sentence without the `got`."""
+        return f"{self.got}, expected {self.expected}" if self.expected else self.got
+
 
 class Verdict(Struct, frozen=True, kw_only=True):
     """The answer of a whole policy about one bundle."""

@@ -128,6 +128,5 @@ def _judgement(image: str, verdict: Verdict) -> Judgement:
 
 
 def _text(finding: Finding) -> str:
-    expected = f", expected {finding.expected}" if finding.expected else ""
     hint = f" ({finding.hint})" if finding.hint else ""
-    return f"rule {finding.rule}: {finding.got}{expected}{hint}"
+    return f"rule {finding.rule}: {finding.claim}{hint}"
