@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slipway_bundle.errors import HostError, UsageError
+from slipway_runtime.last_call import announce_last_call
 
 __all__ = [
     "AddressError",
@@ -74,6 +75,10 @@ class Listener:
     def port(self) -> int | None:
         """The TCP port it really has; None for a Unix socket."""
         return None if self._path is not None else int(self._socket.getsockname()[1])
+
+    def announce_last_call(self) -> None:
+        """Whoever leaves from now on leaves for good."""
+        announce_last_call(self._socket)
 
     def close(self) -> None:
         """Stop listening and remove the socket file, unless somebody else has put his own there."""

@@ -69,6 +69,11 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         super().on_headers_complete()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client's first request, or one that it has begun, is still on its way."""
+        return self._reads_headers and not self.transport.is_closing()
+
     def sweep(self, now: float) -> None:
         """Answer 408 and close when headers or body take longer than allowed; called once a second."""
         if self.transport.is_closing():

@@ -234,6 +234,7 @@ class _Events:
             case "reloaded" | "reloading" | "swapping" | "swapped":
                 self._say(event.kind)
             case "stopping":
+                self._listener.announce_last_call()
                 self._listener.close()  # the workers hold it too: with the last of them nothing waits in its queue
                 self._say("stopping: finishing what was accepted")
             case _:

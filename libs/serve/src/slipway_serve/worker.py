@@ -1,23 +1,19 @@
 """One API worker process: `python -m slipway_serve.worker OPTIONS`, started by the supervisor, never by hand.
 
 Order of its life: load and prove the services, listen on the inherited sockets, say ready, serve, drain on SIGTERM,
-stop. Draining keeps accepting for `drain_s` and answers with `Connection: close`, so that no client sends its next
-request into a closed socket; then it stops listening and finishes what it accepted.
+stop (`draining`).
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -32,6 +28,7 @@ from slipway_serve.access.tls import ServerTls, server_tls
 from slipway_serve.app import Application, create_app
 from slipway_serve.call import upstream_observer
 from slipway_serve.connections import Connection, protocol_for
+from slipway_serve.draining import DrainingServer
 from slipway_serve.engine import Engine, PoolMembership, service_of
 from slipway_serve.options import GC_ALLOCATIONS, WorkerOptions
 from slipway_serve.routes import ServerState
@@ -49,89 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 2048
-LAST_REQUEST_S: Final = 0.2
-"""How long a client that was connected at the very end has for its request to arrive."""
-SWEEP_TICKS: Final = 10
-"""uvicorn ticks ten times a second; slow clients are looked for once."""
-
-
-class DrainingServer(uvicorn.Server):
-    """uvicorn's server with a drain window, a sweep for slow clients, and an eye on its own loop."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        connection: type[Connection],
-        state: ServerState,
-        drain_s: float,
-        on_started: Callable[[], None],
-        lag: LoopLag,
-    ) -> None:
-        super().__init__(config)
-        self._state = state
-        self._connection = connection
-        self._drain_s = drain_s
-        self._on_started = on_started
-        self._lag = lag
-        self.on_drain: Callable[[], None] = _nothing
-        """Called once, when draining begins."""
-        self.on_second: list[Callable[[], None]] = []
-        """Called about once a second."""
-        self._exit_at: float | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then report ready."""
-        await super().startup(sockets)
-        self._on_started()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: drain. Second: stop now."""
-        if self._exit_at is not None:
-            super().handle_exit(sig, frame)
-        else:
-            self.begin_drain()
-
-    def begin_drain(self) -> None:
-        """Keep answering, but ask clients to go; exit when the window is over."""
-        self._state.is_draining = True
-        self.on_drain()
-        self._exit_at = time.monotonic() + self._drain_s
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, answer who was connected by then, close."""
-        await self._take_last(sockets or [])
-        await super().shutdown(sockets)
-
-    async def _take_last(self, sockets: list[socket.socket]) -> None:
-        """Accept what the kernel has already connected: closing the socket first would reset those clients."""
-        loop = asyncio.get_running_loop()
-        last = [listening.dup() for listening in sockets]
-        for server in self.servers:
-            server.close()
-        for listening in last:
-            listening.setblocking(False)  # noqa: FBT003  # the standard library's own shape
-            with listening, contextlib.suppress(BlockingIOError):  # nobody is left
-                while True:
-                    client, _ = listening.accept()
-                    await loop.connect_accepted_socket(self._protocol, client, ssl=self.config.ssl)
-        await asyncio.sleep(LAST_REQUEST_S)
-
-    def _protocol(self) -> Connection:
-        return self._connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: see how late it is, sweep slow clients, and leave when the drain window is over."""
-        self._lag.ticked(time.monotonic())
-        if counter % SWEEP_TICKS == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.sweep(now)
-            for call in self.on_second:
-                call()
-        if self._exit_at is not None and time.monotonic() >= self._exit_at:
-            return True
-        return await super().on_tick(counter)
 
 
 async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, log: RequestLog | None = None) -> None:
@@ -170,8 +84,10 @@ async def serve(options: WorkerOptions, control: WorkerControl, slots: Slots, lo
             server.on_drain = grpc.leave
         server.on_second = [engine.watching.flush for engine in engines if engine.watching is not None]
         server.on_second += _read_again(entrance, tls)
-        control.watch(asyncio.get_running_loop(), server.begin_drain, options.server.drain_s + options.server.stop_s)
-        await server.serve([socket.socket(fileno=fd) for fd in options.listen_fds])
+        listening = [socket.socket(fileno=fd) for fd in options.listen_fds]
+        leave_s = options.server.drain_s + options.server.stop_s
+        control.watch(asyncio.get_running_loop(), partial(server.leave_for_good, listening), leave_s)
+        await server.serve(listening)
         if grpc is not None:
             await grpc.drain(options.server.stop_s)
     finally:
@@ -252,10 +168,6 @@ async def _start_grpc(
     host, port = options.server.host, options.grpc_port
     credentials = None if tls is None else tls.grpc_credentials()
     return await start_grpc(engines, state, host=host, port=port, limits=options.limits, credentials=credentials)
-
-
-def _nothing() -> None:
-    """No gRPC server has to be told."""
 
 
 def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMetrics]:
