@@ -27,7 +27,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = load_dashboards(ROOT / "observability" / "dashboards")
 READY = "document.getElementById('grid').dataset.ready"
-DRAWING = 1.5
+DRAWING = 3.0
 """A page costs at most this many times what it shows; a panel that blocks the others, or draws twice, costs more."""
 SERVICE = {"slipway-debug": "churn", "slipway-drift": "churn", "slipway-oncall": "churn", "slipway-release": "churn"}
 

@@ -172,7 +172,7 @@ def test_the_command_shows_what_fires_and_opens_the_page(ground: Ground, watched
     where = {"prometheus": watched.prometheus.url, "alertmanager": watched.alertmanager_url}
     options = "--prometheus $prometheus --alertmanager $alertmanager"
 
-    firing = ground.run(fill(f"slipway oncall {options}", where, into="sh"))
+    firing = ground.run(fill(f"COLUMNS=240 slipway oncall {options}", where, into="sh"))
     opened = ground.run(fill(f"slipway oncall SlipwaySLOFastBurn --service churn {options}", where, into="sh"))
 
     assert firing.returncode == 0, firing.stderr

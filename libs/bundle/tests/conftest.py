@@ -1,6 +1,7 @@
 """Fixtures of the bundle room: a trained model, a service folder that may be changed, a store, a registry."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,23 @@ def folder(tmp_path: Path, trained: Trained) -> Path:
 def store(tmp_path: Path) -> Store:
     """An empty store of the test's own."""
     return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A memory disk of 6 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=755", "none", disk],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a memory disk: {mounted.stderr.strip()}; the twin with a file-size limit runs")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture(scope="session")

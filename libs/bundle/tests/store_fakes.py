@@ -38,6 +38,23 @@ class Recorder:
         self.bytes += count_bytes
 
 
+class Hog:
+    """Another program that fills the disk while a layer is being packed."""
+
+    def __init__(self, disk: Path) -> None:
+        self.disk = disk
+
+    def advance(self, count_bytes: int, /) -> None:
+        if (self.disk / "hog").exists():
+            return
+        with (self.disk / "hog").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                return
+
+
 def put_image(store: Store, text: str) -> Descriptor:
     """A runnable-looking image with one layer of two small files; gives back its manifest."""
     with store.lease():

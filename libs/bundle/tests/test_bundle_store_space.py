@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_fakes import in_child, names, put_bundle, require_tidy, require_whole
+from store_fakes import Hog, in_child, names, put_bundle, require_tidy, require_whole
 
 from slipway_bundle.extract import materialise, unpack
 from slipway_bundle.layers import LayerFile
@@ -18,38 +18,6 @@ from slipway_bundle.store_errors import NoSpaceError, StorePermissionError
 NOBODY = 65534
 
 is_root = os.geteuid() == 0
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A memory disk of 6 MiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=755", "none", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a memory disk: {mounted.stderr.strip()}; the twin with a file-size limit runs")
-    yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
-
-
-class Hog:
-    """Another program that fills the disk while a layer is being packed."""
-
-    def __init__(self, disk: Path) -> None:
-        self.disk = disk
-
-    def advance(self, count_bytes: int, /) -> None:
-        if (self.disk / "hog").exists():
-            return
-        with (self.disk / "hog").open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                return
 
 
 def test_what_cannot_fit_is_refused_before_the_first_byte(

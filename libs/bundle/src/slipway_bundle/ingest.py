@@ -20,7 +20,7 @@ from slipway_bundle.progress import QUIET, Progress
 from slipway_bundle.store import BLOB_MODE, Store
 from slipway_bundle.store_errors import BlobCorruptError
 
-__all__ = ["PART_SUFFIX", "Incoming"]
+__all__ = ["PART_SUFFIX", "Incoming", "require_space_for"]
 
 PART_SUFFIX = ".part"
 
@@ -44,8 +44,7 @@ class Incoming:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slipway-hash")
         self.size = 0
         """Bytes that are there and hashed."""
-        part = store.layout.ingest / f"{hex_of(descriptor.digest)}{PART_SUFFIX}"
-        self._file: _Part | Temporary = _Part.open(part) or Temporary(store.layout.ingest)
+        self._file: _Part | Temporary = _Part.open(_part(store, descriptor)) or Temporary(store.layout.ingest)
         try:
             self._take_up()
             require_space(store.layout.ingest, descriptor.size - self.size)
@@ -129,6 +128,26 @@ class Incoming:
             f"what arrived for blob {self._expected.digest} is wrong: got {got}, expected {self._expected.size} bytes",
             expected=self._expected.digest,
         )
+
+
+def require_space_for(store: Store, descriptors: Iterable[Descriptor]) -> None:
+    """Refuse before the first byte what cannot all fit beside each other.
+
+    Raises:
+        NoSpaceError: Less is free than they need, without what earlier transfers left of them.
+    """
+    require_space(store.layout.ingest, sum(each.size - _left_bytes(store, each) for each in descriptors))
+
+
+def _left_bytes(store: Store, descriptor: Descriptor) -> int:
+    try:
+        return min(_part(store, descriptor).stat().st_size, descriptor.size)
+    except FileNotFoundError:
+        return 0
+
+
+def _part(store: Store, descriptor: Descriptor) -> Path:
+    return store.layout.ingest / f"{hex_of(descriptor.digest)}{PART_SUFFIX}"
 
 
 class _Part(Temporary):

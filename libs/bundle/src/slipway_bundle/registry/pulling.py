@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from slipway_bundle.digest import Digest
 from slipway_bundle.errors import ManifestError, UsageError
+from slipway_bundle.ingest import require_space_for
 from slipway_bundle.inputs import Announce
 from slipway_bundle.layout import CONTENT_DIGEST, ROLE
 from slipway_bundle.oci import Descriptor
@@ -246,6 +247,7 @@ class _Pull:
                 self._progress.advance(leaf.size)
             else:
                 missing.append(leaf)
+        require_space_for(self._store, missing)
         missing.sort(key=lambda leaf: (-leaf.size, leaf.digest))  # the longest begins first
 
         def bring(leaf: Descriptor) -> None:
