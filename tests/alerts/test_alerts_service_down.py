@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from alert_faults import ROOT, assert_told, environment_of, kill, moody_slos, traffic, write_moody
+from alert_faults import assert_told, environment_of, kill, moody_slos, traffic, write_moody
 from alert_stack import AlertStack, eventually, free_port
 from serve_process import Served, serving
+from trained_churn import CHURN, trained_churn
 
 from slipway_signals.slo.openslo import load_slos
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
 
-CHURN = ROOT / "services" / "churn"
 CUSTOMER: dict[str, object] = {
     "tenure_months": 2.0, "monthly_charges": 96.5, "support_calls": 5, "income": None, "contract": "monthly",
 }  # fmt: skip
@@ -47,7 +47,7 @@ def test_killing_the_service_sends_one_page_and_nothing_else(world: World) -> No
     """Callers see every request fail, its target is down, nothing is counted: one message says it."""
     stack = world.stack
     with (
-        serving(CHURN, store=world.store, flags=world.flags) as served,
+        serving(trained_churn(), store=world.store, flags=world.flags) as served,
         traffic(served.url, lambda _: ("/predict", CUSTOMER), rate=50),
     ):
         stack.until('slipway:slo_total:rate1h{slo="churn-availability"} > 10')
@@ -64,7 +64,7 @@ def test_killing_the_service_sends_one_page_and_nothing_else(world: World) -> No
     assert [(one.receiver, one.firing) for one in told] == [("/page/team-churn", ["SlipwayServiceDown"])]
 
     before = len(stack.received())
-    with serving(CHURN, store=world.store, flags=world.flags):
+    with serving(trained_churn(), store=world.store, flags=world.flags):
         stack.wait_for("SlipwayServiceDown", "resolved", service="churn", after=before)
 
 

@@ -4,7 +4,6 @@ An hour takes 15 s; no window is shorter than a quarter of one, so that two scra
 those of the reference; the others are those of whom the model is least sure, and nobody has told their income.
 """
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -16,16 +15,16 @@ from typing import Any
 
 import pytest
 import xgboost
-from alert_faults import ROOT, Story, address_of, traffic
+from alert_faults import Story, address_of, traffic
 from alert_stack import AlertStack
 from msgspec.structs import replace
 from serve_process import serving
+from trained_churn import CHURN, trained_churn, training
 
 from slipway_signals.slo.openslo import load_slos
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
 
-CHURN = ROOT / "services" / "churn"
 CAPTURE = """
 [runtime.capture]
 enabled = true
@@ -46,14 +45,10 @@ class Customers:
     """Rows of the reference sample with the model's answers, and the same without an income."""
 
     def __init__(self) -> None:
-        spec = importlib.util.spec_from_file_location("churn_train", CHURN / "train.py")
-        assert spec is not None
-        assert spec.loader is not None
-        train: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(train)
+        train = training()
         columns, _ = train.make_customers()
         columns = {name: values[-train.HELD_OUT :] for name, values in columns.items()}
-        model = xgboost.Booster(model_file=CHURN / "model" / "churn.ubj")
+        model = xgboost.Booster(model_file=trained_churn() / "model" / "churn.ubj")
         self.usual = rows_of(columns, train.CONTRACTS)
         self.scores = [float(s) for s in model.predict(train.matrix(columns, None, slice(None)))]
         columns["income"] = columns["income"] * float("nan")
@@ -80,7 +75,7 @@ def rows_of(columns: dict[str, Any], contracts: Sequence[str]) -> list[dict[str,
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("drift")
     captured = folder / "captured"
-    shutil.copytree(CHURN, folder / "churn", ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    shutil.copytree(trained_churn(), folder / "churn", ignore=shutil.ignore_patterns("tests", "__pycache__"))
     config = folder / "churn" / "slipway.toml"
     config.write_text(config.read_text() + CAPTURE.format(folder=captured))
     known = Customers()

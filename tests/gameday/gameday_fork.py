@@ -4,7 +4,6 @@
 out of that file, so what became of them is known.
 """
 
-import importlib.util
 import json
 import os
 import shutil
@@ -13,15 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gameday_drill import ROOT
 from numpy.typing import NDArray
+from trained_churn import trained_churn, training
 
 from slipway_bundle import Store
 
-CHURN = ROOT / "services" / "churn"
 DATA = "customers.npz"
 FROM_FILE = '''def make_customers() -> tuple[Columns, NDArray[np.float64]]:
     """The customers of the warehouse, and whether each left."""
@@ -54,9 +52,9 @@ class Fork:
 
     def __init__(self, folder: Path, capture: Path | None = None) -> None:
         self.folder, self.capture = folder, capture
-        shutil.copytree(CHURN, folder, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+        shutil.copytree(trained_churn(), folder, ignore=shutil.ignore_patterns("tests", "__pycache__"))
         shutil.copy(ROOT / "requirements.lock", folder.parent)
-        self._train = load_train(CHURN / "train.py")
+        self._train = training()
         self.columns, self.churned = self._train.make_customers()
         text = (folder / "train.py").read_text()
         begin, end = text.index("def make_customers"), text.index("def matrix(")
@@ -94,7 +92,7 @@ class Fork:
         """The model of the repository about every customer."""
         import xgboost
 
-        booster = xgboost.Booster(model_file=CHURN / "model" / "churn.ubj")
+        booster = xgboost.Booster(model_file=trained_churn() / "model" / "churn.ubj")
         scores: NDArray[np.float32] = booster.predict(self._train.matrix(self.columns, None, slice(None)))
         return scores
 
@@ -114,16 +112,6 @@ class Fork:
 def digest_of(reference: str, home: Path) -> str:
     """Of a bundle in the store."""
     return str(Store.open(home / "store").find(reference).descriptor.digest)
-
-
-def load_train(path: Path) -> Any:
-    """The module `train.py`."""
-    spec = importlib.util.spec_from_file_location("gameday_train", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def slipway(*arguments: str, home: Path, **env: str) -> str:

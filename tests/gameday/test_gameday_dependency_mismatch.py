@@ -7,8 +7,9 @@ import pytest
 from alert_faults import address_of, kill, traffic
 from alert_stack import AlertStack
 from gameday_drill import Rehearsal, check_outcome
-from gameday_fork import CHURN, Fork, digest_of
+from gameday_fork import Fork, digest_of
 from serve_process import serving
+from trained_churn import CHURN
 
 from slipway_signals.slo.openslo import load_slos
 

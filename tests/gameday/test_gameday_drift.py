@@ -8,9 +8,10 @@ import pytest
 from alert_faults import address_of, traffic
 from alert_stack import AlertStack
 from gameday_drill import Rehearsal, check_outcome
-from gameday_fork import CHURN, Fork
+from gameday_fork import Fork
 from msgspec.structs import replace
 from serve_process import serving
+from trained_churn import CHURN
 
 from slipway_signals.slo.openslo import load_slos
 

@@ -11,9 +11,10 @@ import pytest
 from alert_faults import Traffic, address_of, traffic
 from alert_stack import AlertStack, eventually
 from gameday_drill import Rehearsal, check_outcome
-from gameday_fork import CHURN, Fork, digest_of, slipway
+from gameday_fork import Fork, digest_of, slipway
 from msgspec.structs import replace
 from serve_process import serving
+from trained_churn import CHURN
 
 from slipway_signals.slo.openslo import load_slos
 

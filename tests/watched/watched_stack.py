@@ -7,7 +7,6 @@ text, recorded from their exporters. An hour takes two minutes.
 Nothing here judges. The load goes on until the tests are over, a few dozen requests a second.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -27,13 +26,13 @@ from alert_stack import AlertStack, metrics_page
 from msgspec import Struct
 from otlp_sink import collector
 from serve_process import Served, serving
+from trained_churn import CHURN, trained_churn, training
 from upstream_servers import Reply, neighbour
 
 from slipway_signals.prometheus import Prometheus
 from slipway_signals.slo.openslo import load_slos
 
 ROOT = Path(__file__).resolve().parents[2]
-CHURN = ROOT / "services" / "churn"
 SCALE = 30
 DIE, RAISE = 1.0, 3.0
 
@@ -125,14 +124,10 @@ class Customers:
     def __init__(self) -> None:
         import xgboost
 
-        spec = importlib.util.spec_from_file_location("churn_train", CHURN / "train.py")
-        assert spec is not None
-        assert spec.loader is not None
-        train: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(train)
+        train = training()
         columns, _ = train.make_customers()
         columns = {name: values[-train.HELD_OUT :] for name, values in columns.items()}
-        model = xgboost.Booster(model_file=CHURN / "model" / "churn.ubj")
+        model = xgboost.Booster(model_file=trained_churn() / "model" / "churn.ubj")
         self.scores = [float(s) for s in model.predict(train.matrix(columns, None, slice(None)))]
         self.rows = [
             {
@@ -220,7 +215,7 @@ def start(folder: Path, running: ExitStack) -> Watched:
     beside = running.enter_context(neighbour(lambda number: Reply(503 if number % 6 == 0 else 200)))
     folders = {name: folder / name / "churn" for name in ("churn", "churn-canary")}
     for name, place in folders.items():
-        shutil.copytree(CHURN, place, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+        shutil.copytree(trained_churn(), place, ignore=shutil.ignore_patterns("tests", "__pycache__"))
         config = place / "slipway.toml"
         shutil.copy(ROOT / "requirements.lock", place)
         runtime = RUNTIME.format(collector=traces.url, captured=folder / f"{name}-captured")

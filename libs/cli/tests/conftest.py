@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_commands import CHURN, Said, Slipway
+from cli_commands import Said, Slipway
+from trained_churn import trained_churn
 
 from slipway_cli.main import run
 
@@ -35,9 +36,7 @@ def slipway(home: Path, capsys: pytest.CaptureFixture[str]) -> Slipway:
 @pytest.fixture(scope="session")
 def churn() -> Path:
     """The churn service with its model, trained when it is not there."""
-    if not all((CHURN / "model" / name).exists() for name in ("churn.ubj", "reference.json")):
-        subprocess.run([sys.executable, CHURN / "train.py"], check=True, timeout=120)
-    return CHURN
+    return trained_churn()
 
 
 @pytest.fixture(scope="session")
