@@ -1,6 +1,6 @@
 # Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak e2e gameday check fix lock regen fork bench clean
+.PHONY: help demo test soak e2e gameday gate check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
 
 help: ## show the verbs
@@ -20,13 +20,17 @@ soak: ## faults under load: killed, hung and poisoned processes, full disks, slo
 
 e2e: ## every alert fired by its fault, every panel and runbook asked, images run, a fork: real programs, minutes
 	@sh scripts/setup.sh dev
-	@sh scripts/system-packages.sh && sh scripts/cosign.sh
+	@sh scripts/system-packages.sh && sh scripts/cosign.sh && sh scripts/actionlint.sh
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m e2e --timeout 900 $(ARGS)
 
 gameday: ## inject each of the known failures, follow its playbook as written, and see the alert resolve
 	@sh scripts/setup.sh dev
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m gameday --timeout 900 tests/gameday $(ARGS)
+
+gate: ## is churn as good as before this change? (SLIPWAY_BASE_COMMIT=origin/main)
+	@sh scripts/setup.sh dev
+	@$(PYTHON) scripts/gate_change.py $(ARGS)
 
 check: ## static checks only: lock, lint, format, types, boundaries
 	@sh scripts/setup.sh dev

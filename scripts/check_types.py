@@ -32,7 +32,10 @@ def main() -> int:
         (alone if loose and path.name in seen else together).append(str(path))
         if loose:
             seen.add(path.name)
-    helpers = [str(path.relative_to(ROOT)) for path in sorted([*ROOT.glob("*/*/tests"), *ROOT.glob("*/tests"), *ROOT.glob("tests/*/")])]
+    helpers = [
+        str(path.relative_to(ROOT))
+        for path in sorted([*ROOT.glob("*/*/tests"), *ROOT.glob("*/tests"), *ROOT.glob("tests/*/")])
+    ]
     environment = os.environ | {"MYPYPATH": os.pathsep.join(["scripts", "tests", *helpers])}
     command = [sys.executable, "-m", "mypy", "--no-error-summary"]
     runs = [together, *([name] for name in alone)]

@@ -1,11 +1,11 @@
-"""`make demo`: train, build, verify, release and serve churn, send it traffic, show an alert, and stay up until Ctrl-C.
+"""`make demo`: train, build, verify, release, serve and load churn, show an alert and the gate, stay up until Ctrl-C.
 
 Every step is the real command in its own process; this file only orders them and speaks. It installs nothing
 (`setup.sh` did) and needs no network. The invariants: a failing step ends in one message and a status that is not 0;
 the server never outlives the demo (`demo_guard.py`); two demos at once do not disturb each other.
 
 Environment: SLIPWAY_DEMO_EXIT=1 ends after the summary, SLIPWAY_DEMO_STARTED=<epoch seconds> is when the command began,
-SLIPWAY_HOME is where the bundle goes.
+SLIPWAY_HOME is where the bundle goes, SLIPWAY_DEMO_GATE=no leaves out the five comparisons at the end.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from demo_folders import remove_leftovers
+from demo_gate import judge_candidates
 from demo_release import STEP, production
 from demo_report import batches_of, failures, prediction_lines, traffic_lines
 from demo_screen import SLIPWAY, StepFailedError, Teller, columns, last_lines, run_step, shown, step_line
@@ -80,6 +81,10 @@ def demo(teller: Teller, started: float) -> int:
             customers = opened.enter_context(contextlib.closing(Customers(server.port)))
             told = show_alert(teller, watch, server, shipped, deployed, customers)
             teller.finish(7, "alert", "a bad release, the page it caused, the rollback that ended it")
+        verdicts: list[str] = []
+        if not failed and os.environ.get("SLIPWAY_DEMO_GATE") != "no":
+            verdicts = judge_candidates(teller)
+            teller.finish(8, "gate", "five candidates, each compared with churn under load")
 
         teller.heading(f"First prediction {first_s:.1f} s after the command began")
         _tell(teller, prediction_lines(unhappy, loyal))
@@ -88,6 +93,9 @@ def demo(teller: Teller, started: float) -> int:
         if told:
             teller.heading(f"What on-call saw (every window of the alerts is divided by {SCALE})")
             _tell(teller, told)
+        if verdicts:
+            teller.heading("What the gate said of five candidates (docs/gate.md)")
+            _tell(teller, verdicts)
         _tell_more(teller, server, watch, ref, digest)
         if failed:
             statuses = sorted({outcome.status for outcome in failed})

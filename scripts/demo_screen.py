@@ -14,7 +14,7 @@ from typing import IO, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SLIPWAY: Final = (sys.executable, "-P", "-m", "slipway_cli")
-STEPS: Final = 7
+STEPS: Final = 8
 STEP_TIMEOUT_S: Final = 300.0
 SHOWN_LINES: Final = 6
 """Of a failed step's last words."""

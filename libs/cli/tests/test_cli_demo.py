@@ -82,7 +82,7 @@ def demo(home: Path, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """A running demo, which is killed at the end if it is still there."""
     command = [sys.executable, str(ROOT / "scripts" / "demo.py")]
     variables = {key: value for key, value in os.environ.items() if not key.startswith("SLIPWAY_")}
-    variables |= {"SLIPWAY_HOME": str(home), **environment}
+    variables |= {"SLIPWAY_HOME": str(home), "SLIPWAY_DEMO_GATE": "no", **environment}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables, cwd=home.parent
     ) as process:

@@ -101,3 +101,13 @@ def test_without_a_key_nothing_is_begun(workshop: Workshop) -> None:
     assert said.returncode == 2
     assert "SLIPWAY_KEY=FILE" in said.stderr
     assert "release: building" not in said.stderr
+
+
+def test_a_release_that_cannot_be_compared_names_nothing_to_deploy(workshop: Workshop) -> None:
+    """It is in the registry by then, and nobody is told its digest."""
+    said = release(workshop, "something-else", SLIPWAY_STABLE=f"oci:{workshop.root / 'nowhere'}:tiny:1.0.0")
+
+    assert said.returncode != 0
+    assert said.stdout == ""
+    assert "comparing it with" in said.stderr
+    assert (workshop.root / "registry").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special  # type: ignore[import-untyped]  # it ships no types
+from scipy import special
 from scipy import stats as oracle
 
 from slipway_signals.drift import simulate, stats

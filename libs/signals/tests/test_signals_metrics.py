@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slot_writers import read_once, values
 
-from slipway_signals import metrics, metrics_access, metrics_capture, metrics_drift, metrics_traces
+from slipway_signals import metrics, metrics_access, metrics_capture, metrics_drift, metrics_split, metrics_traces
 from slipway_signals.instruments import LoopLag, ServiceMetrics, SupervisorMetrics
 from slipway_signals.slots import Slots
 
@@ -30,7 +30,7 @@ def test_a_definition_follows_the_rules_of_prometheus(metric: metrics.Metric) ->
 
 
 def test_every_definition_of_the_module_is_listed_once() -> None:
-    modules = (metrics, metrics_access, metrics_drift, metrics_capture, metrics_traces)
+    modules = (metrics, metrics_access, metrics_drift, metrics_capture, metrics_split, metrics_traces)
     defined = [value for module in modules for value in vars(module).values() if isinstance(value, metrics.Metric)]
 
     assert len(metrics.ALL) == len({metric.name for metric in metrics.ALL})

@@ -47,6 +47,29 @@ def test_a_process_that_is_gone_leaves_the_others_on_the_page(tmp_path: Path) ->
     }
 
 
+def test_processor_time_does_not_fall_when_a_worker_is_started_again(tmp_path: Path) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    pids = {"api-0": 7}
+    collector = ProcessCollector(lambda: pids, root=tmp_path)
+    series = 'slipway_process_cpu_seconds_total{worker="api-0"}'
+
+    def runs(pid: int, user_s: int, system_s: int) -> float:
+        folder = tmp_path / "proc" / str(pid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stat").write_text(
+            f"{pid} (a (strange) name) S 1 1 1 0 -1 4 0 0 0 0 {user_s * ticks} {system_s * ticks} 0"
+        )
+        return page(collector)[series]
+
+    first = runs(7, 3, 1)
+    (tmp_path / "proc" / "7" / "stat").unlink()
+    pids["api-0"] = 8
+    second = runs(8, 1, 0)
+
+    assert first == 4
+    assert second == 5
+
+
 def test_devices_are_shown_with_what_they_tell() -> None:
     readings = [Reading("gpu:0", 3, 10, 0.25), Reading("MIG-1", 4, 5, None)]
 

@@ -1,1 +1,1 @@
-"""Load on one arm or two: who asks, how often, and what came of it. Imported by no other package: locust patches sockets."""
+"""Load on one arm or two: who asks, how often, what came of it. Nobody imports it: locust patches sockets."""

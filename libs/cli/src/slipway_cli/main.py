@@ -18,6 +18,7 @@ from slipway_cli.boundary import guarded
 from slipway_cli.bundle_approve import approve
 from slipway_cli.bundle_attest import attest
 from slipway_cli.bundle_build import build
+from slipway_cli.bundle_compatible import compatible
 from slipway_cli.bundle_copy import copy
 from slipway_cli.bundle_diff import diff
 from slipway_cli.bundle_gc import gc
@@ -40,8 +41,19 @@ from slipway_cli.console import console
 from slipway_cli.doctor import doctor
 from slipway_cli.drift_hook import drift_hook
 from slipway_cli.drift_report import drift_report
+from slipway_cli.gate_ask import ask_verdict
+from slipway_cli.gate_attest import attest_gate
+from slipway_cli.gate_post import post_evidence
+from slipway_cli.gate_preflight import preflight
+from slipway_cli.gate_replay import replay
+from slipway_cli.gate_report import report_evidence
+from slipway_cli.gate_run import run_gate_verb
+from slipway_cli.gate_serve import serve_gate
 from slipway_cli.keys_new import new_keys
 from slipway_cli.labels_ingest import ingest
+from slipway_cli.load_compare import compare_load
+from slipway_cli.load_find_capacity import find_capacity
+from slipway_cli.load_run import run_load
 from slipway_cli.new import new
 from slipway_cli.oncall import oncall
 from slipway_cli.policy_admission import admission
@@ -56,6 +68,7 @@ from slipway_cli.simulate import simulate
 from slipway_cli.slo_build import build_slos
 from slipway_cli.slo_check import check_slos
 from slipway_cli.slo_explain import explain_slos
+from slipway_cli.split import split
 from slipway_cli.swap import swap
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import VerbGroup
@@ -170,6 +183,35 @@ def drift() -> None:
 
 @click.group(
     cls=VerbGroup,
+    name="load",
+    help="Put load on servers as users do: without waiting for the answer before.",
+    examples=(
+        ("slipway load run --url http://127.0.0.1:8000", "latencies under 100 requests a second"),
+        ("slipway load find-capacity --url URL --slo slo.yaml", "how much it can take"),
+    ),
+)
+def load() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
+    name="gate",
+    help="Let a candidate take traffic only when it is shown to be no worse.",
+    examples=(
+        ("slipway gate run --stable URL --candidate URL --slo slo.yaml", "pass, fail or inconclusive"),
+        ("slipway gate replay evidence.json", "does the verdict follow from the counts?"),
+        ("slipway gate report evidence.json", "the page that a reviewer reads"),
+        ("slipway gate serve", "keep verdicts for rollouts"),
+        ("slipway gate post evidence.json --to URL", "hand evidence to it"),
+    ),
+)
+def gate() -> None:
+    """The verbs of a noun."""
+
+
+@click.group(
+    cls=VerbGroup,
     name="postmortem",
     help="Write down what happened.",
     examples=(("slipway postmortem new churn --since 6h", "begin with what the systems know"),),
@@ -251,6 +293,7 @@ for _verb in (
     approve,
     signatures,
     diff,
+    compatible,
     list_bundles,
     rm,
     gc,
@@ -268,12 +311,17 @@ for _verb in (compact, forget):
 labels.add_command(ingest)
 for _verb in (drift_report, drift_hook):
     drift.add_command(_verb)
+for _verb in (run_load, find_capacity, compare_load):
+    load.add_command(_verb)
+for _verb in (preflight, run_gate_verb, replay, report_evidence, attest_gate, serve_gate, post_evidence, ask_verdict):
+    gate.add_command(_verb)
 postmortem.add_command(new_postmortem)
 keys.add_command(new_keys)
 for _verb in (check_policy, explain_policy, admission, webhook):
     policy.add_command(_verb)
 for _top in (
     serve,
+    split,
     swap,
     simulate,
     new,
@@ -284,6 +332,8 @@ for _top in (
     capture,
     labels,
     drift,
+    load,
+    gate,
     access,
     keys,
     policy,

@@ -51,6 +51,7 @@ def service_routes(engine: "Engine", server: ServerState, prefix: str) -> list[R
             engine.config.deadline_s(declared.slo),
             accepts=handler.accepts,
             slow_s=math.inf if isinstance(handler, StreamHandler) else None,  # its client sets the pace
+            bundle=engine.view.digest or "",
         )
         for declared in engine.service.declared
     ]

@@ -165,8 +165,10 @@ def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Rou
     def get(template: str, handler: Handler) -> Route:
         return Route(template, handler, server, PROBE_DEADLINE_S, "GET", problem_bytes=protocol_body_of)
 
-    def post(template: str, handler: Handler, deadline_s: float) -> Route:
-        return Route(template, handler, server, deadline_s, "POST", BODY_TYPES, problem_bytes=protocol_body_of)
+    def post(template: str, handler: Handler, deadline_s: float, bundle: str) -> Route:
+        return Route(
+            template, handler, server, deadline_s, "POST", BODY_TYPES, problem_bytes=protocol_body_of, bundle=bundle
+        )
 
     routes = [
         get("/v2", Fixed(metadata)),
@@ -176,10 +178,11 @@ def inference_routes(engines: Sequence[Engine], server: ServerState) -> list[Rou
     for name, (engine, model) in published_models(engines).items():
         described, ready = Fixed(metadata_of(engine, model)), ReadyModel(engine, name, server)
         answering = TensorModel(engine, model, version_of(engine), server.limits)
-        infer, deadline_s = Infer(answering), answering.deadline_s
+        infer, deadline_s, bundle = Infer(answering), answering.deadline_s, engine.view.digest or ""
         versions = sorted({f"/versions/{version_of(engine)}", f"/versions/{ANY_VERSION}"})
         for base in (f"/v2/models/{name}{version}" for version in ("", *versions)):
-            routes += [get(base, described), get(f"{base}/ready", ready), post(f"{base}/infer", infer, deadline_s)]
+            routes += [get(base, described), get(f"{base}/ready", ready)]
+            routes.append(post(f"{base}/infer", infer, deadline_s, bundle))
     return routes
 
 

@@ -17,7 +17,7 @@ from slipway_serve.config import LimitsConfig
 from slipway_serve.following import ATTEMPT_HEADER, ENVOY_HEADER, Following, is_repeated
 from slipway_serve.problems import MEDIA_TYPE, Problem, body_of, problem_of
 from slipway_serve.stream_reply import ClientStalledError, StreamReply
-from slipway_serve.watching import Naming
+from slipway_serve.watching import BUNDLE_HEADER, Naming, is_synthetic
 from slipway_signals.logs import RequestLog
 from slipway_signals.traces_context import join_repeated
 from slipway_signals.traces_record import RequestTrace
@@ -165,6 +165,7 @@ class Route:
             `image/*` for every image.
         problem_bytes: how an error is written; the inference protocol adds a member.
         slow_s: when an answer is slow, for traces, where no objective says it; None: learned.
+        bundle: index digest of what answers here; a believed load test is told it. Empty: served from a folder.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Route:
         accepts: tuple[bytes, ...] = (b"application/json",),
         problem_bytes: ProblemBytes = body_of,
         slow_s: float | None = None,
+        bundle: str = "",
     ) -> None:
         self.template = template
         self._handler = handler
@@ -196,6 +198,7 @@ class Route:
         self._begin = following.begin
         self._end = following.end
         self._naming = server.naming
+        self._bundle = (BUNDLE_HEADER, bundle.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; returns when the answer is with the transport."""
@@ -296,6 +299,8 @@ class Route:
         sent = [*headers, CLOSE] if self._server.is_draining else [*headers]
         if self._naming is not None and (name := self._naming.header()) is not None:
             sent.append(name)
+        if self._naming is not None and is_synthetic():
+            sent.append(self._bundle)
         return sent
 
     async def _send_problem(self, send: Send, problem: Problem, error: Exception) -> None:

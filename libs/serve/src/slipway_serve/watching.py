@@ -58,6 +58,8 @@ ID_HEADER: Final = b"x-request-id"
 PLAIN: Final = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 """What a client may call its request; it is echoed in a header, written into files and looked for in labels."""
 SYNTHETIC_HEADER: Final = b"x-slipway-synthetic"
+BUNDLE_HEADER: Final = b"x-slipway-bundle"
+"""In the answer to a believed synthetic request: which bundle answered."""
 SYNTHETIC: Final[Mapping[str, str]] = {SYNTHETIC_HEADER.decode(): "1"}
 """What is sent along where a synthetic request makes us ask another server."""
 

@@ -1,8 +1,8 @@
 """Every metric of slipway: its name, unit, labels, buckets and what it means. Nothing is measured here.
 
-No other module but its parts (`metrics_access`, `metrics_drift`, `metrics_capture`, `metrics_traces`) may define a
-metric, so this page is the reference, and cardinality is bounded where it is written: a label's values come from a
-closed set (routes, models) or from slipway's own code (reasons), never from a request.
+No other module but its parts (`metrics_access`, `metrics_drift`, `metrics_capture`, `metrics_traces`, `metrics_split`)
+may define a metric, so this page is the reference, and cardinality is bounded where it is written: a label's values
+come from a closed set (routes, models) or from slipway's own code (reasons), never from a request.
 Names are OpenTelemetry's where those are stable, in their Prometheus translation, and `slipway_…` for the rest.
 
 Source: OpenTelemetry semantic conventions 1.44 (HTTP server metrics), in their Prometheus translation.
@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from slipway_signals import metrics_access, metrics_capture, metrics_drift, metrics_traces
+from slipway_signals import metrics_access, metrics_capture, metrics_drift, metrics_split, metrics_traces
 from slipway_signals.slotfile import Metric
 
 __all__ = [
@@ -198,6 +198,12 @@ PROCESS_MEMORY: Final = Metric(
     "Memory of each worker process: resident, and proportional (pages that others share count in part).",
     ("worker", "kind"),
 )
+PROCESS_CPU: Final = Metric(
+    "slipway_process_cpu_seconds_total",
+    "counter",
+    "Processor time of each worker process, user and system; of one that was started again, with that of those before.",
+    ("worker",),
+)
 DEVICE_UTILISATION: Final = Metric(
     "slipway_device_utilisation_ratio", "gauge", "Share of the last second or so in which a GPU computed.", ("device",)
 )
@@ -256,12 +262,13 @@ ALL: Final = (
     *(QUEUE_DEPTH, COLD, RETRIED, QUARANTINED, REPLICAS, LOSSES),
     *(MODEL_INFO, MODEL_READY, MODEL_LOAD, BUILD_INFO),
     *(SERVER_READY, WORKERS, WORKER_RESTARTS, WORKER_CRASH_LOOP),
-    *(PROCESS_MEMORY, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
+    *(PROCESS_MEMORY, PROCESS_CPU, DEVICE_UTILISATION, DEVICE_MEMORY, COST),
     *(CLIENT_ATTEMPTS, CLIENT_RETRIES, RETRIES_SEEN, SYNTHETIC, SYNTHETIC_ROWS),
     *metrics_access.ALL,
     *metrics_drift.ALL,
     *metrics_capture.ALL,
     *metrics_traces.ALL,
+    *metrics_split.ALL,
     *(TELEMETRY_DROPPED, SLOTS_UNREADABLE),
 )
 """Every definition, in the order of the reference page."""

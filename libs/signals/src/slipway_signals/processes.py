@@ -1,15 +1,16 @@
-"""What the operating system and the drivers know of a service: memory of its processes, use of its devices.
+"""What the operating system and the drivers know of a service: memory and time of its processes, use of its devices.
 
 It is read when somebody scrapes, in the supervisor, so it costs the workers nothing. It starts and ends no process and
 knows no driver: both are told as arguments. The invariant: a process or device that cannot be read is left out, and
 never keeps the rest of the page from being shown.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -42,7 +43,7 @@ class DeviceReading(Protocol):
 
 
 class ProcessCollector(Collector):
-    """Memory of worker processes.
+    """Memory and processor time of worker processes.
 
     Args:
         pids: worker name → process number, asked at each scrape.
@@ -52,16 +53,27 @@ class ProcessCollector(Collector):
     def __init__(self, pids: Callable[[], Mapping[str, int]], *, root: Path = Path("/")) -> None:
         self._pids = pids
         self._root = root
+        self._used_s: dict[str, dict[int, float]] = {}
 
     def collect(self) -> Iterator[Family]:
-        """One gauge per worker and kind; none where the system does not tell (macOS)."""
+        """One gauge per worker and kind, one counter per worker; none where the system does not tell (macOS)."""
         family = GaugeMetricFamily(
             metrics.PROCESS_MEMORY.name, metrics.PROCESS_MEMORY.help, labels=metrics.PROCESS_MEMORY.labels
+        )
+        used = CounterMetricFamily(
+            metrics.PROCESS_CPU.name, metrics.PROCESS_CPU.help, labels=metrics.PROCESS_CPU.labels
         )
         for worker, pid in sorted(self._pids().items()):
             for kind, value in _memory(self._root / "proc" / str(pid) / "smaps_rollup"):
                 family.add_metric((worker, kind), value)
-        yield family
+            cpu_s = _cpu_s(self._root / "proc" / str(pid) / "stat")
+            if cpu_s is not None:
+                self._used_s.setdefault(worker, {})[pid] = cpu_s
+        for worker, by_pid in sorted(
+            self._used_s.items()
+        ):  # those that are gone as they were last seen: it never falls
+            used.add_metric((worker,), sum(by_pid.values()))
+        yield from (family, used)
 
     def describe(self) -> Iterable[Family]:
         """Nothing: which workers there are is known at each scrape only."""
@@ -96,6 +108,15 @@ class DeviceCollector(Collector):
     def describe(self) -> Iterable[Family]:
         """Nothing: which devices there are is known at each scrape only."""
         return ()
+
+
+def _cpu_s(stat: Path) -> float | None:
+    """User and system time out of `stat` (proc(5), fields 14 and 15); None for a process that is gone."""
+    try:
+        fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _memory(rollup: Path) -> Iterator[tuple[str, float]]:

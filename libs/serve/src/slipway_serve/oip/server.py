@@ -47,6 +47,7 @@ from slipway_serve.protocol import EXTENSIONS, SERVER_NAME
 from slipway_serve.routes import ServerState
 from slipway_serve.stream_reply import IDLE_S
 from slipway_serve.tensor_model import TensorModel
+from slipway_serve.watching import BUNDLE_HEADER, is_synthetic
 
 SERVICE: Final = "inference.GRPCInferenceService"
 UNARY: Final = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
@@ -222,7 +223,10 @@ class InferenceService:
         wanted = model.wanted(outputs_of(request), is_binary=True)
         tensors = tensors_of(request)
         answer = await model.infer(tensors, self._deadline(model, request, context))
-        return response_of(request, answer, wanted, name=model.name, version=model.version)
+        response = response_of(request, answer, wanted, name=model.name, version=model.version)
+        if is_synthetic():  # a load test, which wants to know who answered
+            response.parameters[BUNDLE_HEADER.decode()].string_param = self._engine_of[model.name].view.digest or ""
+        return response
 
     def read(self, raw: bytes, context: Context) -> "StreamedRequest":
         """One request of `ModelStreamInfer`; what is wrong with it is said when it runs."""

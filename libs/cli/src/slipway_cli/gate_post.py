@@ -1,0 +1,82 @@
+"""`slipway gate post`: hand evidence to the verdict service."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slipway_cli.terminal import Terminal
+from slipway_cli.verbs import Verb
+
+if TYPE_CHECKING:
+    from slipway_serve.verdicts.client import VerdictClient
+
+KEY = "SLIPWAY_VERDICTS_KEY"
+
+service_options = (
+    click.option(
+        "--to",
+        "url",
+        required=True,
+        envvar="SLIPWAY_VERDICTS_URL",
+        metavar="URL",
+        help="The service.  [$SLIPWAY_VERDICTS_URL]",
+    ),
+    click.option(
+        "--key-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help=f"Holds the API key.  [default: ${KEY}]",
+    ),
+    click.option(
+        "--ca",
+        "authority",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="CA of its certificate, PEM.",
+    ),
+)
+
+
+def service_at(url: str, key_file: Path | None, authority: Path | None) -> "VerdictClient":
+    """The service that the options name. Raises FileError."""
+    from slipway_bundle.errors import FileError
+    from slipway_serve.verdicts.client import VerdictClient
+
+    key = os.environ.get(KEY, "")
+    if key_file is not None:
+        try:
+            key = key_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise FileError(f"the key file {str(key_file)!r} cannot be read: {reason}", path=str(key_file)) from error
+    return VerdictClient(url, key.strip(), authority=authority)
+
+
+@click.command(
+    cls=Verb,
+    name="post",
+    short_help="Post evidence to the verdict service.",
+    help="Post the evidence in FILE to a verdict service, which judges it again. Prints the verdict that the service "
+    "kept. Posting it twice is the same as posting it once; after a bad moment of the network it is posted again.",
+    examples=(("slipway gate post evidence.json --to https://verdicts.example.com", "after slipway gate run"),),
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@service_options[0]
+@service_options[1]
+@service_options[2]
+@click.pass_obj
+def post_evidence(terminal: Terminal, file: Path, *, url: str, key_file: Path | None, authority: Path | None) -> None:
+    """Read, post, say what was kept."""
+    from slipway_bundle.errors import FileError
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise FileError(f"the evidence {str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
+    kept = service_at(url, key_file, authority).post(data)
+    terminal.document(kept)
+    terminal.result(kept.verdict)
+    stage = kept.stage
+    terminal.say(f"kept for stage {stage.stage} of {stage.rollout} at {stage.pod_hash}: {kept.reason}")

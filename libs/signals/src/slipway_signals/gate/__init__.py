@@ -1,0 +1,1 @@
+"""The gate: whether a candidate is no worse than what it would replace."""
