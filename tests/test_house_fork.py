@@ -132,6 +132,7 @@ def test_no_old_name_is_left_in_a_fork_and_a_second_run_is_refused(copy: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 def test_a_name_of_two_words_leaves_every_python_file_readable(copy: Path) -> None:
     _fork(copy, f"{NEW}-ml")
 

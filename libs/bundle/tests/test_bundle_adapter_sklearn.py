@@ -128,6 +128,7 @@ def test_string_labels_stay_strings(tmp_path: Path) -> None:
     assert found["label"].tolist() == model.predict(features[:9].astype(np.float64)).tolist()
 
 
+@pytest.mark.e2e
 def test_the_same_training_gives_the_same_bytes_in_every_process_and_hash_seed(tmp_path: Path) -> None:
     script = """
 import sys

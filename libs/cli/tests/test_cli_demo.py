@@ -176,6 +176,7 @@ def assert_told(out: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.e2e
 def test_neither_ctrl_c_nor_kill_9_leaves_a_process_behind(tmp_path: Path) -> None:
     """The second is killed while its bad release is on its way, with Prometheus, Alertmanager and console running."""
     soon = "a bad release is on its way" if has_monitoring() else "The server is up"

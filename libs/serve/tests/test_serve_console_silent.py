@@ -94,6 +94,7 @@ def test_what_is_no_prometheus_is_never_good_news(lie: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 def test_a_prometheus_that_never_answers_costs_a_page_no_more_than_its_patience() -> None:
     with answering(b"", never=True) as url, console(url) as client:
         for path, patience_s in (("/", PATIENCE_S), (PANEL, PATIENCE_S + CHART_PATIENCE_S)):

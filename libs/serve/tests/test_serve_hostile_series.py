@@ -201,6 +201,7 @@ def everything(tmp_path: Path) -> Iterator[Served]:
             yield served
 
 
+@pytest.mark.e2e
 def test_ten_thousand_hostile_requests_add_no_series_and_no_memory(everything: Served) -> None:
     """And none of them is answered with 500. Before, as many that fill what is bounded: caches, pools, free lists."""
     warm = bombard(everything, WARM_UP, seed=1)

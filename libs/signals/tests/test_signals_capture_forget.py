@@ -243,6 +243,7 @@ def test_without_one_name_nobody_is_forgotten(tmp_path: Path, given: dict[str, A
     assert len(read_rows(tmp_path / "capture")) < 6
 
 
+@pytest.mark.e2e
 def test_killed_at_any_step_it_is_done_by_repeating_it(tmp_path: Path) -> None:
     """Either there is a receipt and nothing is left, or there is none and the next one takes everything."""
     template = tmp_path / "template"

@@ -182,6 +182,7 @@ print(json.dumps(psi))
 
 @pytest.mark.slow
 @NEEDS_EVIDENTLY
+@pytest.mark.e2e
 def test_evidently_agrees_with_our_bins_and_with_its_own(tmp_path: Path) -> None:
     """Words: the same formula, within 0.001. Numbers: Evidently bins over both samples (evidently#1400), so within
     30 % or 0.02. The same verdict at 0.1, either way."""

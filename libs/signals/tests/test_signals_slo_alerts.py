@@ -52,6 +52,7 @@ def test_the_generated_tests_pass(path: Path) -> None:
 @pytest.mark.parametrize(
     "text", [DEPTH, RAW, SLICES, AVAILABILITY.replace("30d", "4w")], ids=["gauge", "raw", "slices", "4w"]
 )
+@pytest.mark.e2e
 def test_an_objective_of_another_kind_passes_its_own_tests(text: str, tmp_path: Path) -> None:
     run = run_part(part_of(text), tmp_path)
 
@@ -73,6 +74,7 @@ def test_an_objective_of_another_kind_passes_its_own_tests(text: str, tmp_path: 
         ("nothing is counted", "for: 30m", "for: 1h"),
     ],
 )
+@pytest.mark.e2e
 def test_a_wrong_rule_is_found(case: str, old: str, new: str, tmp_path: Path) -> None:
     part = part_of(AVAILABILITY)
     (told,) = [each for each in part.cases if case in each.name]
