@@ -24,7 +24,12 @@ runpy.run_path(sys.argv[1] + "/demo.py", run_name="__main__")
 def test_without_prometheus_a_demo_serves_and_shows_all_the_rest(tmp_path: Path) -> None:
     python = Path(sys.executable)
     variables = {key: value for key, value in os.environ.items() if not key.startswith("SLIPWAY_")}
-    variables |= {"PATH": str(python.parent), "SLIPWAY_HOME": str(tmp_path / "home"), "SLIPWAY_DEMO_EXIT": "1"}
+    variables |= {
+        "PATH": str(python.parent),
+        "SLIPWAY_HOME": str(tmp_path / "home"),
+        "SLIPWAY_DEMO_EXIT": "1",
+        "SLIPWAY_DEMO_GATE": "no",
+    }
 
     done = subprocess.run(
         [python, "-c", UNWATCHED, str(ROOT / "scripts")],

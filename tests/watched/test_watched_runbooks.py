@@ -179,7 +179,8 @@ def test_the_command_shows_what_fires_and_opens_the_page(ground: Ground, watched
     first = [line for line in firing.stdout.splitlines() if "SlipwaySLOFastBurn" in line]
     assert first, firing.stdout
     assert first[0].startswith("page")
-    assert any("tells it already" in line for line in firing.stdout.splitlines() if line.startswith("ticket"))
+    tickets = [line for line in firing.stdout.splitlines() if line.startswith("ticket")]
+    assert any("tells it already" in line for line in tickets), firing.stdout
     assert opened.returncode == 0, opened.stderr
     assert "likely  the canary" in opened.stdout
     assert "Mitigation" in opened.stdout
