@@ -5,6 +5,7 @@ the names filled in as for the person on call; those that change something chang
 What only a playbook says is run by the drills of the game day.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -172,15 +173,17 @@ def test_the_command_shows_what_fires_and_opens_the_page(ground: Ground, watched
     where = {"prometheus": watched.prometheus.url, "alertmanager": watched.alertmanager_url}
     options = "--prometheus $prometheus --alertmanager $alertmanager"
 
-    firing = ground.run(fill(f"COLUMNS=240 slipway oncall {options}", where, into="sh"))
+    firing = ground.run(fill(f"slipway oncall {options}", where, into="sh"))
+    data = ground.run(fill(f"slipway oncall --json {options}", where, into="sh"))
     opened = ground.run(fill(f"slipway oncall SlipwaySLOFastBurn --service churn {options}", where, into="sh"))
 
     assert firing.returncode == 0, firing.stderr
     first = [line for line in firing.stdout.splitlines() if "SlipwaySLOFastBurn" in line]
     assert first, firing.stdout
     assert first[0].startswith("page")
-    tickets = [line for line in firing.stdout.splitlines() if line.startswith("ticket")]
-    assert any("tells it already" in line for line in tickets), firing.stdout
+    found = json.loads(data.stdout)["firing"]
+    quiet = [one["quiet_because"] for one in found if one["alert"]["labels"]["severity"] == "ticket"]
+    assert any("tells it already" in str(because) for because in quiet), firing.stdout
     assert opened.returncode == 0, opened.stderr
     assert "likely  the canary" in opened.stdout
     assert "Mitigation" in opened.stdout
