@@ -248,7 +248,7 @@ def test_what_arrived_before_a_failure_is_not_asked_for_again(
 def test_a_registry_without_ranges_begins_again(
     registry: RegistryProcess, proxy: FaultProxy, shelf: Shelf, store: Store, tmp_path: Path
 ) -> None:
-    send(shelf.store, "tiny", f"{registry.host}/noranges/tiny:1", tmp_path)
+    pushed = send(shelf.store, "tiny", f"{registry.host}/noranges/tiny:1", tmp_path)
     blobs = count(1)
 
     def rule(seen: Seen) -> Fault | None:
@@ -259,6 +259,7 @@ def test_a_registry_without_ranges_begins_again(
 
     fetch(f"{proxy.host}/noranges/tiny:1", store, tmp_path)
 
+    assert store.resolve("tiny") == pushed.digest
     require_whole(store)
 
 

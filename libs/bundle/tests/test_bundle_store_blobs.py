@@ -175,8 +175,9 @@ def test_building_again_after_removing_a_damaged_blob_heals_the_store(store: Sto
     for each in list(store.walk(index)):
         damage(store, each.digest, b"rubbish")
 
-    put_bundle(store, "x", "churn:1.0.0")
+    again = put_bundle(store, "x", "churn:1.0.0")
 
+    assert again == index
     require_whole(store)
 
 

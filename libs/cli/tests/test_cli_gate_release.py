@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_commands import ROOT, Slipway, served
-from demo_gate import CANDIDATES, judge_candidates
+from demo_gate import CANDIDATES, PLAN, judge_candidates
 from demo_screen import Teller
 
 from slipway_bundle import Store
@@ -30,22 +30,6 @@ def slower(weights, batch):
     while time.perf_counter() < ends:
         pass
     return {{"churn_probability": weights(batch)["probability"]}}
-"""
-SHORT = """\
-at_least_s = 5
-[load]
-rate = 300
-seconds = 20
-warm_up_s = 2
-[margins]
-errors = {margin = 0.01, reason = "a short run"}
-slow = {margin = 0.01, reason = "a short run"}
-malformed = {margin = 0.01, reason = "a short run"}
-"latency.*" = {margin = 2.0, reason = "a short run"}
-"outputs.*" = {margin = 0.1, reason = "a short run"}
-[without]
-cpu = "a short run"
-throughput = "a short run"
 """
 
 
@@ -119,7 +103,7 @@ def test_an_equal_candidate_passes_and_the_evidence_stays_with_it(
             settings.replace('name = "churn"', f'name = "churn"\nversion = "{version}"', 1)
         )
         refs.append(slipway("bundle", "build", folder).out.strip())
-    (tmp_path / "gate.toml").write_text(SHORT)
+    (tmp_path / "gate.toml").write_text(PLAN)
 
     said = script("gate_bundles.py", *refs, "--plan", tmp_path / "gate.toml", "--out", tmp_path / "gate", home=home)
 

@@ -65,9 +65,11 @@ def test_processor_time_does_not_fall_when_a_worker_is_started_again(tmp_path: P
     (tmp_path / "proc" / "7" / "stat").unlink()
     pids["api-0"] = 8
     second = runs(8, 1, 0)
+    reborn = runs(8, 0, 0), runs(8, 2, 0)  # another process by the same number
 
     assert first == 4
     assert second == 5
+    assert reborn == (5, 7)
 
 
 def test_devices_are_shown_with_what_they_tell() -> None:

@@ -1,6 +1,6 @@
-"""What `slipway gate run` and `slipway gate preflight` are told alike: whom, how much, by which promises.
+"""What verbs of `slipway gate` are told alike: a comparison's arms, amount and promises; evidence and its signers.
 
-It reads no file. The invariant: a flag that is not given is absent, so the plan's own value stays.
+The invariant: a flag that is not given is absent, so the plan's own value stays.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+
+SIGNERS = click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Public key of who must have signed it; may be repeated.",
+)
 
 
 def plan_options(command: F) -> F:
@@ -64,3 +73,13 @@ def asked_of(flags: Mapping[str, Any], *, windows: Path | None = None, subject: 
         windows=windows,
         subject=subject,
     )
+
+
+def read_evidence(file: Path) -> bytes:
+    """The bytes of `file`. Raises FileError."""
+    from slipway_bundle.errors import FileError
+
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(f"the evidence {str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipway_cli.gate_options import read_evidence
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import Verb
 
@@ -69,13 +70,7 @@ def service_at(url: str, key_file: Path | None, authority: Path | None) -> "Verd
 @click.pass_obj
 def post_evidence(terminal: Terminal, file: Path, *, url: str, key_file: Path | None, authority: Path | None) -> None:
     """Read, post, say what was kept."""
-    from slipway_bundle.errors import FileError
-
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise FileError(f"the evidence {str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
-    kept = service_at(url, key_file, authority).post(data)
+    kept = service_at(url, key_file, authority).post(read_evidence(file))
     terminal.document(kept)
     terminal.result(kept.verdict)
     stage = kept.stage

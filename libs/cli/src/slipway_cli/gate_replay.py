@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from slipway_cli.gate_options import SIGNERS, read_evidence
 from slipway_cli.gate_run import say_decision
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import Verb
@@ -22,25 +23,14 @@ from slipway_cli.verbs import Verb
     ),
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Public key of who must have signed it; may be repeated.",
-)
+@SIGNERS
 @click.pass_obj
 def replay(terminal: Terminal, file: Path, *, signers: tuple[Path, ...]) -> int:
     """Read, recompute, compare."""
-    from slipway_bundle.errors import FileError
     from slipway_bundle.trust.keys import load_key
     from slipway_signals.gate.replaying import replay_evidence
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise FileError(f"the evidence {str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
+    data = read_evidence(file)
     found = replay_evidence(data, tuple(map(load_key, signers)))
     verdict = found.evidence.decision.verdict
     terminal.document(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from slipway_cli.gate_options import SIGNERS, read_evidence
 from slipway_cli.terminal import Terminal
 from slipway_cli.verbs import Verb
 
@@ -28,14 +29,7 @@ OUTPUT = click.Path(path_type=Path, dir_okay=False)
 @click.option("--markdown", metavar="FILE", type=OUTPUT, help="The summary.")
 @click.option("--junit", metavar="FILE", type=OUTPUT, help="The test result.")
 @click.option("--link", metavar="URL", help="Where the page will be; the summary links to it.")
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Public key of who must have signed it; may be repeated.",
-)
+@SIGNERS
 @click.pass_obj
 def report_evidence(
     terminal: Terminal,
@@ -48,14 +42,10 @@ def report_evidence(
     signers: tuple[Path, ...],
 ) -> None:
     """Open, render, write."""
-    from slipway_bundle.errors import FileError
     from slipway_bundle.trust.keys import load_key
     from slipway_signals.gate.report.writing import write_reports
 
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise FileError(f"the evidence {str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
+    data = read_evidence(file)
     if html is None and markdown is None and junit is None:
         html = file.with_suffix(".html")
     written = write_reports(data, tuple(map(load_key, signers)), html=html, markdown=markdown, junit=junit, link=link)

@@ -24,15 +24,7 @@ from slipway_cli.verbs import Verb
 @click.option("--candidate", help="The server that would replace it.")
 @click.option("--stable-admin", help="Admin port of the one.")
 @click.option("--candidate-admin", help="Admin port of the other.")
-@loading.PLAN
-@loading.PATH
-@loading.PAYLOADS
-@loading.RATE
-@loading.SECONDS
-@loading.WARM_UP
-@loading.WORKERS
-@loading.KEY
-@loading.WINDOWS
+@loading.run_options
 @click.pass_obj
 def compare_load(  # noqa: PLR0917  # click passes them by name
     terminal: Terminal,

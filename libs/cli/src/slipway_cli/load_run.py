@@ -23,15 +23,7 @@ from slipway_cli.verbs import Verb
 )
 @click.option("--url", help="The server, http://HOST:PORT.")
 @click.option("--admin", help="Its admin port, for CPU, queue and cost.")
-@loading.PLAN
-@loading.PATH
-@loading.PAYLOADS
-@loading.RATE
-@loading.SECONDS
-@loading.WARM_UP
-@loading.WORKERS
-@loading.KEY
-@loading.WINDOWS
+@loading.run_options
 @click.pass_obj
 def run_load(
     terminal: Terminal,

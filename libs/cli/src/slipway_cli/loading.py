@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MODULE: Final = "slipway_loadtests"
 GRACE_S: Final = 5.0
+
+F = TypeVar("F", bound=Callable[..., object])
 
 PLAN = click.option(
     "--plan", type=click.Path(path_type=Path, dir_okay=False), help="A load plan (TOML or JSON); flags win over it."
@@ -41,6 +43,13 @@ KEY = click.option("--key-env", metavar="NAME", help="Environment variable with 
 WINDOWS = click.option(
     "--windows", type=click.Path(path_type=Path, dir_okay=False), help="Keep the windows here, one JSON line each."
 )
+
+
+def run_options(command: F) -> F:
+    """The options of a run, in the order in which help shows them."""
+    for option in (WINDOWS, KEY, WORKERS, WARM_UP, SECONDS, RATE, PAYLOADS, PATH, PLAN):
+        command = option(command)
+    return command
 
 
 def plan_of(

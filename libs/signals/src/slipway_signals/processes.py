@@ -8,7 +8,7 @@ never keeps the rest of the page from being shown.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
@@ -53,7 +53,7 @@ class ProcessCollector(Collector):
     def __init__(self, pids: Callable[[], Mapping[str, int]], *, root: Path = Path("/")) -> None:
         self._pids = pids
         self._root = root
-        self._used_s: dict[str, dict[int, float]] = {}
+        self._used: dict[str, _Used] = {}
 
     def collect(self) -> Iterator[Family]:
         """One gauge per worker and kind, one counter per worker; none where the system does not tell (macOS)."""
@@ -68,11 +68,9 @@ class ProcessCollector(Collector):
                 family.add_metric((worker, kind), value)
             cpu_s = _cpu_s(self._root / "proc" / str(pid) / "stat")
             if cpu_s is not None:
-                self._used_s.setdefault(worker, {})[pid] = cpu_s
-        for worker, by_pid in sorted(
-            self._used_s.items()
-        ):  # those that are gone as they were last seen: it never falls
-            used.add_metric((worker,), sum(by_pid.values()))
+                self._used[worker] = _add(self._used.get(worker, _Used(pid, 0.0, 0.0)), pid, cpu_s)
+        for worker, now in sorted(self._used.items()):
+            used.add_metric((worker,), now.before_s + now.seen_s)
         yield from (family, used)
 
     def describe(self) -> Iterable[Family]:
@@ -108,6 +106,24 @@ class DeviceCollector(Collector):
     def describe(self) -> Iterable[Family]:
         """Nothing: which devices there are is known at each scrape only."""
         return ()
+
+
+class _Used(NamedTuple):
+    """Processor time of one worker."""
+
+    pid: int
+    seen_s: float
+    """Of this process, as it was last seen."""
+
+    before_s: float
+    """Of all processes before it, as they were last seen."""
+
+
+def _add(known: _Used, pid: int, cpu_s: float) -> _Used:
+    """What is known now: the counter never falls, also where a process number comes again."""
+    if pid == known.pid and cpu_s >= known.seen_s:
+        return known._replace(seen_s=cpu_s)
+    return _Used(pid, cpu_s, known.before_s + known.seen_s)
 
 
 def _cpu_s(stat: Path) -> float | None:
