@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workspace import ROOT
 
-FOLDERS = ("libs", "services", "tests", "scripts", "benchmarks", "platform", "loadtests")
+FOLDERS = ("libs", "services", "tests", "scripts", "benchmarks", "platform", "loadtests", "tools")
 
 LEFT_OUT = (("benchmarks", "peers"),)
 """What peers are measured with needs the peers, which are not in the lock."""

@@ -22,7 +22,7 @@ stop() { # stop MESSAGE HINT
 }
 
 fingerprint() { # the folder is part of it: an environment holds absolute paths and does not survive a move
-    { pwd; cat scripts/setup.sh requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml loadtests/pyproject.toml; } |
+    { pwd; cat scripts/setup.sh requirements.lock pyproject.toml libs/*/pyproject.toml services/*/pyproject.toml loadtests/pyproject.toml platform/pyproject.toml tools/pyproject.toml; } |
         if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi | cut -d ' ' -f 1
 }
 
@@ -105,7 +105,7 @@ install_packages() {
     set -- --build-constraint requirements.lock
     for folder in libs/*/ loadtests/; do set -- "$@" -e "$folder"; done
     if [ "$profile" = dev ]; then # the whole lock, nothing else: what is not in it goes
-        for folder in services/*/; do set -- "$@" -e "$folder"; done
+        for folder in services/*/ platform/ tools/; do set -- "$@" -e "$folder"; done
         set -- "$@" --exact --no-deps --requirements requirements.lock
     else
         set -- "$@" -e services/churn --group services/churn/pyproject.toml:train --constraints requirements.lock
