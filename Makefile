@@ -1,6 +1,6 @@
 # Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak e2e gameday gate check fix lock regen fork bench clean
+.PHONY: help demo test soak longload e2e gameday lab gate check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
 
 help: ## show the verbs
@@ -18,6 +18,10 @@ soak: ## faults under load: killed, hung and poisoned processes, full disks, slo
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
 
+longload: ## churn under load for long: nobody failed, no worker grows (LOAD_S=1800 seconds)
+	@sh scripts/setup.sh dev
+	@LOAD_S=$${LOAD_S:-1800} $(PYTHON) -m pytest -m soak -s tests/chaos/test_chaos_long_load.py $(ARGS)
+
 e2e: ## every alert fired by its fault, every panel and runbook asked, images run, a fork: real programs, minutes
 	@sh scripts/setup.sh dev && sh scripts/system-packages.sh && sh scripts/cosign.sh && sh scripts/actionlint.sh
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "e2e and not alone" --timeout 900 $(ARGS)
@@ -27,6 +31,10 @@ gameday: ## inject each of the known failures, follow its playbook as written, a
 	@sh scripts/setup.sh dev
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m gameday --timeout 900 tests/gameday $(ARGS)
+
+lab: ## a real Kubernetes on this machine, built from source the first time (docs/lab.md)
+	@sh scripts/setup.sh dev && sh scripts/system-packages.sh
+	@.venv/bin/slipway lab up --reuse $(ARGS)
 
 gate: ## is churn as good as before this change? (SLIPWAY_BASE_COMMIT=origin/main)
 	@sh scripts/setup.sh dev

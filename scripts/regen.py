@@ -4,7 +4,8 @@
     python scripts/regen.py --check   exit 1 when a committed page differs
 
 It decides nothing about the help itself: that is in `slipway_cli`; nor about rules: `slipway slo build` writes them,
-too; nor about dashboards: `slipway_signals.dashboards` does. House tests run the check.
+too; nor about dashboards: `slipway_signals.dashboards` does; nor about the configuration of Pulumi's stacks:
+`slipway_platform.schemas` does. House tests run the check.
 """
 
 import sys
@@ -15,6 +16,7 @@ import click
 import protos
 
 from slipway_cli.main import slipway
+from slipway_platform import schemas
 from slipway_signals.dashboards import building
 from slipway_signals.slo import build
 
@@ -35,7 +37,7 @@ Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 environment or network
 def main() -> int:
     """Write or compare."""
     page = render()
-    rules = {**build.outputs(ROOT), **building.outputs()}
+    rules = {**build.outputs(ROOT), **building.outputs(), **schemas.outputs()}
     if "--check" in sys.argv[1:]:
         stale = [path.as_posix() for path in build.differences(ROOT, rules)]
         if not PAGE.exists() or PAGE.read_text() != page:

@@ -25,7 +25,7 @@ place_templates() {
 
 missing=
 for pair in skopeo:skopeo umoci:umoci wrk:wrk strace:strace chromium:chromium faketime:faketime prometheus:promtool \
-    prometheus-alertmanager:amtool docker-registry:docker-registry runc:runc mmdebstrap:mmdebstrap; do
+    prometheus-alertmanager:amtool docker-registry:docker-registry runc:runc mmdebstrap:mmdebstrap nftables:nft iproute2:ip; do
     program=${pair#*:}
     command -v "$program" >/dev/null 2>&1 || missing="$missing ${pair%:*}"
 done

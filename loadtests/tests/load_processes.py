@@ -5,12 +5,13 @@ Locust is never imported here: it patches sockets. It runs in a process of its o
 
 import json
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -43,7 +44,9 @@ class Server:
 
 
 @contextmanager
-def server(answer: Callable[[int, bytes], Answered] = lambda number, body: Answered()) -> Iterator[Server]:
+def server(
+    answer: Callable[[int, bytes], Answered] = lambda number, body: Answered(), tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
     """A threaded HTTP server; `answer` is given the number of the request, from 0, and its body."""
     seen: list[tuple[str, Mapping[str, str], bytes]] = []
     over = threading.Event()
@@ -74,10 +77,17 @@ def server(answer: Callable[[int, bytes], Answered] = lambda number, body: Answe
         daemon_threads = True
         request_queue_size = 512
 
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            if tls is None:
+                super().finish_request(request, client_address)
+                return
+            with suppress(OSError), tls.wrap_socket(request, server_side=True) as wrapped:  # who trusts us not is gone
+                super().finish_request(wrapped, client_address)
+
     with Threads(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield Server(f"http://127.0.0.1:{running.server_address[1]}", seen)
+        yield Server(f"{'http' if tls is None else 'https'}://127.0.0.1:{running.server_address[1]}", seen)
         over.set()
         running.shutdown()
         thread.join()

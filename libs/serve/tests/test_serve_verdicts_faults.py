@@ -93,7 +93,8 @@ def test_a_full_store_answers_507_and_goes_on_answering(tmp_path: Path) -> None:
     kept = statuses.count(201)
     assert 2 <= kept < 9
     assert set(statuses) == {201, 507}
-    assert {one.json()["code"] for one in posted if one.status_code == 507} == {"verdict_store_full"}
+    problems = [one.json() for one in posted if one.status_code == 507]
+    assert {(one["code"], one["title"]) for one in problems} == {("verdict_store_full", "Insufficient storage")}
     assert [one["runs"] for one in asked] == [int(status == 201) for status in statuses]
 
 

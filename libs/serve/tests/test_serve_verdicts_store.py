@@ -6,16 +6,19 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from slipway_serve.verdicts.answers import Recorded, Stage, answer_of
+from slipway_serve.verdicts.answers import Freeze, Recorded, Stage, answer_of, as_counted
 from slipway_serve.verdicts.errors import StoreError, StoreFullError, StoreVersionError
-from slipway_serve.verdicts.store import APPLICATION, VERSION, VerdictStore
+from slipway_serve.verdicts.store import APPLICATION, TABLES, VERSION, VerdictStore
+from slipway_signals.gate.plan_policy import PlanPolicy
 
 STAGE = Stage(rollout="shop/churn", pod_hash="6d5f8b", stage="10")
+STAGE_VALUES = (STAGE.rollout, STAGE.pod_hash, STAGE.stage)
 DAY_S = 86_400.0
 NOW_S = 1_800_000_000.0
 ONE = Recorded(
@@ -213,8 +216,49 @@ def test_a_later_versions_file_is_refused(tmp_path: Path) -> None:
         later.execute(f"PRAGMA user_version = {VERSION + 1}")
         assert later.execute("PRAGMA application_id").fetchone() == (APPLICATION,)
 
-    with pytest.raises(StoreVersionError, match="have version 2, expected 1"), VerdictStore.opened(path):
+    with pytest.raises(StoreVersionError, match="have version 3, expected 2"), VerdictStore.opened(path):
         pass
+
+
+def test_an_earlier_versions_file_is_taken_over_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """Version 1 had neither the terms of a run nor freezes."""
+    path = tmp_path / "verdicts.db"
+    with closing(sqlite3.connect(path)) as earlier, earlier:
+        for statement in TABLES:
+            earlier.execute(statement)
+        earlier.execute("PRAGMA user_version = 1")
+        row = ("sha256:1", *STAGE_VALUES, "pass", "no metric is worse", NOW_S - 60, NOW_S - 50, "ci")
+        earlier.execute(f"INSERT INTO verdict VALUES (1, {', '.join('?' * len(row))})", row)  # noqa: S608  # ours
+
+    with VerdictStore.opened(path) as store:
+        kept = store.of_stage(STAGE)
+        assert store.frozen(NOW_S) == []
+    with VerdictStore.opened(path) as store:
+        assert store.of_stage(STAGE) == kept == [replace(ONE, number=1)]
+
+    assert as_counted(kept[0], None).verdict == "pass"
+    counted = as_counted(kept[0], PlanPolicy())
+    assert (counted.verdict, "run the gate again" in counted.reason) == ("inconclusive", True)
+
+
+@pytest.mark.parametrize("ago_s", [-1.0, 0.0, 1.0])
+def test_a_freeze_that_is_over_holds_for_nobody(store: VerdictStore, ago_s: float) -> None:
+    since, end = (datetime.fromtimestamp(NOW_S - one, UTC) for one in (60.0, ago_s))
+    store.freeze(Freeze(rollout=STAGE.rollout, reason="r", until=end, since=since, by="ci"))
+
+    assert bool(store.frozen(NOW_S, STAGE.rollout)) is (ago_s < 0)
+    assert store.frozen(NOW_S, "other") == []
+
+
+def test_freezing_again_replaces_the_reason(store: VerdictStore) -> None:
+    first = Freeze(rollout="*", reason="first", until=None, since=datetime.fromtimestamp(NOW_S, UTC), by="ci")
+    for one in (first, replace(first, reason="second")):
+        store.freeze(one)
+
+    assert [one.reason for one in store.frozen(NOW_S, "any")] == ["second"]
+    assert store.unfreeze("any") is False
+    assert store.unfreeze("*") is True
+    assert store.frozen(NOW_S) == []
 
 
 def test_a_file_that_is_no_database_is_an_error_with_its_name(tmp_path: Path) -> None:

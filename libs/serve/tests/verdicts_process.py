@@ -31,7 +31,7 @@ def verdicts(folder: Path, *options: str | Path, key: str = "") -> Iterator[tupl
     with (
         log.open("a") as said,
         subprocess.Popen(
-            [*command, "--port", "0", *options], stdout=subprocess.PIPE, stderr=said, text=True
+            [*command, "--port", "0", "--admin-port", "0", *options], stdout=subprocess.PIPE, stderr=said, text=True
         ) as process,
     ):
         assert process.stdout is not None

@@ -43,6 +43,7 @@ class Arms:
         malformed: float = 0.0,
         stable_failing: float = 0.0,
         cpu: float = 1.0,
+        waiting_s: float = 2e-5,
     ) -> None:
         self.random = np.random.default_rng(seed)
         self.rate = rate
@@ -51,6 +52,7 @@ class Arms:
         self.drift = drift
         self.malformed = malformed
         self.cpu: Mapping[Arm, float] = {"stable": 1e-4, "candidate": 1e-4 * cpu}
+        self.waiting_s: Mapping[Arm, float] = {"stable": 2e-5, "candidate": waiting_s}
         self.spent_s: dict[Arm, float] = {"stable": 0.0, "candidate": 0.0}
 
     def windows(self, count: int, *, warm_up: int = 3, first: int = 0) -> list[Window]:
@@ -99,7 +101,10 @@ class Arms:
     def _scrape(self, arm: Arm, index: int) -> Scrape:
         self.spent_s[arm] += self.rate * self.cpu[arm] * float(self.random.normal(1.0, 0.05))
         requests = float(self.rate * (index + 1))
-        return Scrape(ok=True, cpu_s=self.spent_s[arm], requests=requests, in_flight=2.0, skew_s=0.1)
+        waited_s = requests * self.waiting_s[arm]
+        return Scrape(
+            ok=True, cpu_s=self.spent_s[arm], cpu_wait_s=waited_s, requests=requests, in_flight=2.0, skew_s=0.1
+        )
 
 
 def changed(windows: Sequence[Window], arm: Arm, **more: object) -> list[Window]:

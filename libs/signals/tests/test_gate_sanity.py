@@ -56,6 +56,7 @@ def test_a_sound_measurement_of_a_good_candidate_passes() -> None:
 
 UNSOUND: dict[str, Callable[[], tuple[list[Window], GatePlan]]] = {
     "generator_slip": lambda: (generators(slip_us=Histogram.of([90_000] * 200)), easy()),
+    "cpu_contended": lambda: (Arms(3, waiting_s=4e-4).windows(SECONDS), easy()),
     "generator_cpu": lambda: (generators(cpu_share=0.99), easy()),
     "generator_dropped": lambda: (generators(dropped=3), easy()),
     "generator_sockets": lambda: (generators(sockets=960), easy()),
@@ -119,6 +120,16 @@ def test_a_scrape_that_the_plan_asks_for_and_nobody_makes_is_missing() -> None:
 def test_a_comparison_by_a_sick_generator_fails_nobody(health: Generator, verdict: str) -> None:
     """What was measured is the generator, perhaps."""
     windows = [replace(one, generator=health) for one in Arms(3, slower=2.0).windows(SECONDS)]
+
+    decision = decided(windows, gate_plan())
+
+    assert decision.verdict == verdict, decision.reasons
+
+
+@pytest.mark.parametrize(("waiting_s", "verdict"), [(2e-5, "fail"), (6e-4, "fail"), (3e-3, "inconclusive")])
+def test_a_difference_that_is_somebody_elses_work_on_the_machine_fails_nobody(waiting_s: float, verdict: str) -> None:
+    """4 ms more a request: that a request waited 0.6 ms of them for a processor excuses nothing, 3 ms do."""
+    windows = Arms(3, slower=2.0, waiting_s=waiting_s).windows(SECONDS)
 
     decision = decided(windows, gate_plan())
 

@@ -11,6 +11,7 @@ slipway_synthetic_requests_total 30
 http_server_active_requests 4
 slipway_process_cpu_seconds_total{process="worker-0"} 1.5
 slipway_process_cpu_seconds_total{process="supervisor"} 0.5
+slipway_process_cpu_wait_seconds_total{process="worker-0"} 0.25
 slipway_device_utilisation_ratio{device="gpu:0"} 0.2
 slipway_device_utilisation_ratio{device="gpu:1"} 0.9
 slipway_cost_usd_per_hour 3.6
@@ -25,6 +26,7 @@ def test_series_are_added_up_and_the_busiest_device_counts() -> None:
 
     assert found.ok
     assert (found.cpu_s, found.requests, found.in_flight, found.gpu_utilisation) == (2.0, 42.0, 4.0, 0.9)
+    assert found.cpu_wait_s == 0.25
     assert found.skew_s == pytest.approx(0.5)
 
 

@@ -72,6 +72,23 @@ def test_processor_time_does_not_fall_when_a_worker_is_started_again(tmp_path: P
     assert reborn == (5, 7)
 
 
+def test_time_in_which_no_processor_was_free_is_shown_and_does_not_fall(tmp_path: Path) -> None:
+    folder = tmp_path / "proc" / "7"
+    folder.mkdir(parents=True)
+    (folder / "schedstat").write_text("8000000000 1500000000 42\n")
+    pids = {"api-0": 7}
+    collector = ProcessCollector(lambda: pids, root=tmp_path)
+    series = 'slipway_process_cpu_wait_seconds_total{worker="api-0"}'
+
+    first = page(collector)[series]
+    folder.rename(tmp_path / "proc" / "8")
+    (tmp_path / "proc" / "8" / "schedstat").write_text("1 500000000 1\n")
+    pids["api-0"] = 8
+
+    assert first == 1.5
+    assert page(collector)[series] == 2.0
+
+
 def test_devices_are_shown_with_what_they_tell() -> None:
     readings = [Reading("gpu:0", 3, 10, 0.25), Reading("MIG-1", 4, 5, None)]
 

@@ -34,9 +34,9 @@ HEAD_START_S: Final = 0.1
 """From "begin" to the beginning, for the message to reach every worker."""
 SCRAPE_S: Final = 1.0
 SERIES: Final = (
-    b"slipway_process_cpu_seconds_total",
     *(f"{name}".encode() for name in (metrics.REQUEST_DURATION.name + "_count", metrics.SYNTHETIC.name)),
     *(metric.name.encode() for metric in (metrics.ACTIVE_REQUESTS, metrics.QUEUE_DEPTH)),
+    *(metric.name.encode() for metric in (metrics.PROCESS_CPU, metrics.PROCESS_CPU_WAIT)),
     *(metric.name.encode() for metric in (metrics.DEVICE_UTILISATION, metrics.COST)),
 )
 """What is read of an admin page."""

@@ -8,6 +8,7 @@ windows are not.
 """
 
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any, Final
 import gevent  # type: ignore[import-untyped]  # it ships no types
 import msgspec
 from gevent.event import Event  # type: ignore[import-untyped]  # the same
+from gevent.monkey import get_original  # type: ignore[import-untyped]  # the same
 from locust import User, events, task
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from slipway_bundle.errors import FileError, SlipwayError
 from slipway_loadtests.conductor import Campaign, Conductor, error_line, single
@@ -29,6 +32,8 @@ from slipway_signals.gate.records import encode_window
 
 STOP_S: Final = 0.7
 """In which a stopped run hands over its last window."""
+LOOK_S: Final = 0.5
+"""How often a process looks whether it is still wanted."""
 
 
 class Arrivals(User):
@@ -87,8 +92,19 @@ def _be_worker(environment: Any, runner: Any) -> None:
 def _follow(parent: int) -> None:
     """End with the process that forked this one, however that ends: nobody else would."""
     while os.getppid() == parent:
-        gevent.sleep(0.5)
+        gevent.sleep(LOOK_S)
     os._exit(1)
+
+
+def _end_with_reader(place: str) -> None:
+    """End with whoever reads the windows, however that ends: after kill -9 nobody else would stop the load."""
+    if not place.isdecimal():
+        return
+    poll = get_original("select", "poll")()  # gevent's own does not see that a pipe has lost its reader
+    poll.register(int(place), 0)
+    while not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        gevent.sleep(LOOK_S)
+    os._exit(1)  # workers of `--processes` follow
 
 
 def _be_conductor(environment: Any, runner: Any) -> None:
@@ -119,11 +135,19 @@ def _be_conductor(environment: Any, runner: Any) -> None:
 
         return hear
 
+    gevent.spawn(_end_with_reader, environment.parsed_options.windows)
     for kind in (CLOCK, READY, FAILED, PART):
         runner.register_message(kind, told(kind))
     environment.events.spawning_complete.add_listener(begin)
     environment.events.test_stop.add_listener(end)
     environment.events.quitting.add_listener(end)
+    environment.events.quit.add_listener(lambda **_: _let_csv_be_written(environment))
+
+
+def _let_csv_be_written(environment: Any) -> None:
+    """Locust writes its CSV once a second and not when it ends: the last second, or a short run, would be missing."""
+    if environment.parsed_options.csv_prefix:
+        gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)
 
 
 def _conduct(environment: Any, runner: Any, conductor: Conductor, write: Callable[[bytes], None]) -> None:

@@ -21,7 +21,7 @@ from slipway_bundle.errors import UsageError
 from slipway_bundle.schema import ModelSchema, TensorSpec
 from slipway_bundle.schema_changes import ChangeKind, SchemaChange, request_changes, response_changes
 from slipway_bundle.store import Store
-from slipway_bundle.stored import read_bundle
+from slipway_bundle.stored import StoredBundle, read_bundle
 
 __all__ = [
     "Compatibility",
@@ -30,6 +30,7 @@ __all__ = [
     "OtherServiceError",
     "compare_bundles",
     "compare_contracts",
+    "contract_of",
     "contract_of_bundle",
     "contract_of_openapi",
 ]
@@ -132,7 +133,15 @@ def compare_contracts(before: Contract, after: Contract) -> Compatibility:
 
 def contract_of_bundle(store: Store, ref: str) -> Contract:
     """The contract of a bundle of a store. Raises as `compare_bundles`."""
-    bundle = read_bundle(store, ref)
+    return contract_of(store, read_bundle(store, ref))
+
+
+def contract_of(store: Store, bundle: StoredBundle) -> Contract:
+    """The contract of a bundle that was read, published or not.
+
+    Raises:
+        IntegrityError: The description is missing or damaged.
+    """
     described = decode_json(bundle.attachment(store, "schema"), ServiceDescription, what="attachment schema")
     return Contract(
         name=bundle.manifest.name,

@@ -1,6 +1,7 @@
 """`slipway gate post`: hand evidence to the verdict service."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,12 @@ service_options = (
 )
 
 
-def service_at(url: str, key_file: Path | None, authority: Path | None) -> "VerdictClient":
-    """The service that the options name. Raises FileError."""
+def service_at(
+    url: str, key_file: Path | None, authority: Path | None, *, pauses_s: Sequence[float] | None = None
+) -> "VerdictClient":
+    """The service that the options name; `pauses_s` are before each further attempt. Raises FileError."""
     from slipway_bundle.errors import FileError
-    from slipway_serve.verdicts.client import VerdictClient
+    from slipway_serve.verdicts.client import PAUSES_S, VerdictClient
 
     key = os.environ.get(KEY, "")
     if key_file is not None:
@@ -52,7 +55,7 @@ def service_at(url: str, key_file: Path | None, authority: Path | None) -> "Verd
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise FileError(f"the key file {str(key_file)!r} cannot be read: {reason}", path=str(key_file)) from error
-    return VerdictClient(url, key.strip(), authority=authority)
+    return VerdictClient(url, key.strip(), authority=authority, pauses_s=PAUSES_S if pauses_s is None else pauses_s)
 
 
 @click.command(

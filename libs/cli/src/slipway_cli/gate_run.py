@@ -75,7 +75,7 @@ def run_gate_verb(
     prepared = prepare(asked, lambda: Store.open(store_folder(os.environ)))
     with terminal.bar() as bar:
         bar.begin("load")
-        found = conduct(asked, prepared, os.environ, is_forced=anyway, announce=lambda look: _tell(terminal, look))
+        found = conduct(asked, prepared, os.environ, is_forced=anyway, announce=lambda look: say_look(terminal, look))
     digest = write_evidence(found, evidence, signer)
     terminal.document(
         {
@@ -107,6 +107,7 @@ def say_decision(terminal: Terminal, found: "Evidence") -> None:
     terminal.result(found.decision.verdict)
 
 
-def _tell(terminal: Terminal, look: "Look") -> None:
+def say_look(terminal: Terminal, look: "Look") -> None:
+    """How far the run is, for who wants to know more."""
     settled = sum(one.verdict == "pass" for one in look.metrics)
     terminal.detail(f"{look.at_s:6.1f} s  {look.verdict:<12} {settled} of {len(look.metrics)} metrics are settled")

@@ -43,13 +43,18 @@ from slipway_cli.drift_hook import drift_hook
 from slipway_cli.drift_report import drift_report
 from slipway_cli.gate_ask import ask_verdict
 from slipway_cli.gate_attest import attest_gate
+from slipway_cli.gate_freeze import freeze
 from slipway_cli.gate_post import post_evidence
 from slipway_cli.gate_preflight import preflight
 from slipway_cli.gate_replay import replay
 from slipway_cli.gate_report import report_evidence
 from slipway_cli.gate_run import run_gate_verb
 from slipway_cli.gate_serve import serve_gate
+from slipway_cli.gate_smoke import smoke
+from slipway_cli.gate_stage import stage_verb
+from slipway_cli.gate_unfreeze import unfreeze
 from slipway_cli.keys_new import new_keys
+from slipway_cli.lab import lab
 from slipway_cli.labels_ingest import ingest
 from slipway_cli.load_compare import compare_load
 from slipway_cli.load_find_capacity import find_capacity
@@ -61,8 +66,10 @@ from slipway_cli.policy_check import check_policy
 from slipway_cli.policy_explain import explain_policy
 from slipway_cli.policy_webhook import webhook
 from slipway_cli.postmortem_new import new_postmortem
+from slipway_cli.promote import promote
 from slipway_cli.ready import ready
 from slipway_cli.registry_list import list_tags
+from slipway_cli.rollback import rollback
 from slipway_cli.serve import serve
 from slipway_cli.simulate import simulate
 from slipway_cli.slo_build import build_slos
@@ -71,6 +78,7 @@ from slipway_cli.slo_explain import explain_slos
 from slipway_cli.split import split
 from slipway_cli.swap import swap
 from slipway_cli.terminal import Terminal
+from slipway_cli.traffic import traffic
 from slipway_cli.verbs import VerbGroup
 
 
@@ -313,7 +321,20 @@ for _verb in (drift_report, drift_hook):
     drift.add_command(_verb)
 for _verb in (run_load, find_capacity, compare_load):
     load.add_command(_verb)
-for _verb in (preflight, run_gate_verb, replay, report_evidence, attest_gate, serve_gate, post_evidence, ask_verdict):
+for _verb in (
+    preflight,
+    run_gate_verb,
+    replay,
+    report_evidence,
+    attest_gate,
+    serve_gate,
+    post_evidence,
+    ask_verdict,
+    smoke,
+    stage_verb,
+):
+    gate.add_command(_verb)
+for _verb in (freeze, unfreeze):
     gate.add_command(_verb)
 postmortem.add_command(new_postmortem)
 keys.add_command(new_keys)
@@ -334,9 +355,13 @@ for _top in (
     drift,
     load,
     gate,
+    lab,
     access,
     keys,
     policy,
+    promote,
+    rollback,
+    traffic,
     oncall,
     postmortem,
     console,

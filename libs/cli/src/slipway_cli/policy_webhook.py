@@ -44,6 +44,7 @@ PEM = click.Path(path_type=Path, dir_okay=False, exists=True)
     show_default=True,
     help="How long a yes is believed, in seconds.",
 )
+@click.option("--insecure", is_flag=True, help="Speak plain HTTP to registries on other machines.")
 @click.pass_obj
 def webhook(
     terminal: Terminal,
@@ -54,6 +55,7 @@ def webhook(
     host: str,
     port: int,
     cache_s: float,
+    insecure: bool,
 ) -> int:
     """Serve until told to stop."""
     if (certificate is None) != (key is None):
@@ -61,7 +63,9 @@ def webhook(
         raise click.UsageError(f"{missing} is not given, expected certificate and private key together")
     from slipway_serve.admission.app import AdmissionOptions, serve_admission
 
-    options = AdmissionOptions(policy=place, certificate=certificate, key=key, host=host, port=port, cache_s=cache_s)
+    options = AdmissionOptions(
+        policy=place, certificate=certificate, key=key, host=host, port=port, cache_s=cache_s, is_insecure=insecure
+    )
 
     def announce(url: str) -> None:
         terminal.document({"url": url})

@@ -141,6 +141,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """PEM file of its private key."""
     tls_client_ca: str | None = None
     """PEM file of a CA: clients must show a certificate of it (mTLS)."""
+    bundle: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")] | None = None
+    """Of a running image: the index digest that it was deployed by, which it cannot know, as the index is made from it.
+    Answers to load tests and metrics name it. A bundle of a store knows its own, and this is not asked."""
 
 
 class EndpointRuntime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,14 +198,19 @@ class RuntimeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Setting(Struct, frozen=True):
-    """One value of `[runtime.server]`, `[runtime.limits]` or `[runtime.access]`, and where it came from."""
+    """One value of `[runtime.server]`, `limits`, `access` or `cost`, and where it came from."""
 
     key: str
     value: object
     origin: str
 
 
-ENVIRONMENT_TABLES: Final = (("server", ServerConfig), ("limits", LimitsConfig), ("access", AccessConfig))
+ENVIRONMENT_TABLES: Final = (
+    ("server", ServerConfig),
+    ("limits", LimitsConfig),
+    ("access", AccessConfig),
+    ("cost", CostConfig),
+)
 
 
 def load_runtime(

@@ -40,6 +40,7 @@ TITLES: Final[Mapping[int, str]] = {
     502: "Bad gateway",
     503: "Service unavailable",
     504: "Deadline exceeded",
+    507: "Insufficient storage",
 }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import uvicorn
 import uvloop
+from msgspec.structs import replace
 from uvicorn.server import HANDLED_SIGNALS
 
 from slipway_bundle import BundleView, SlipwayError, Store, load_service, open_any
@@ -172,7 +173,7 @@ async def _start_grpc(
 
 def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMetrics]:
     store = Store.open(Path(options.store))
-    views = [open_any(target, store) for target in options.targets]
+    views = [_identified(open_any(target, store), options.server.bundle) for target in options.targets]
     for view in views:
         _warn_about_environment(view)
     services = [service_of(load_service(view)) for view in views]
@@ -190,6 +191,12 @@ def _load(options: WorkerOptions, slots: Slots) -> tuple[list[Engine], ServiceMe
         membership = PoolMembership(options.pools, generation_from_environment(os.environ), options.name)
     parts = zip(services, views, options.runtimes, strict=True)
     return [Engine(service, view, runtime, metrics, membership, slots) for service, view, runtime in parts], metrics
+
+
+def _identified(view: BundleView, told: str | None) -> BundleView:
+    """A running image with the digest that it was deployed by; a bundle has its own, and a folder none."""
+    is_image = view.digest is None and view.manifest is not None
+    return replace(view, digest=told) if is_image else view
 
 
 def _thresholds(view: BundleView) -> tuple[float, ...]:

@@ -204,6 +204,12 @@ PROCESS_CPU: Final = Metric(
     "Processor time of each worker process, user and system; of one that was started again, with that of those before.",
     ("worker",),
 )
+PROCESS_CPU_WAIT: Final = Metric(
+    "slipway_process_cpu_wait_seconds_total",
+    "counter",
+    "Time in which each worker process could have run and no processor was free for its main thread (Linux).",
+    ("worker",),
+)
 DEVICE_UTILISATION: Final = Metric(
     "slipway_device_utilisation_ratio", "gauge", "Share of the last second or so in which a GPU computed.", ("device",)
 )

@@ -43,7 +43,7 @@ class DeviceReading(Protocol):
 
 
 class ProcessCollector(Collector):
-    """Memory and processor time of worker processes.
+    """Memory and processor time of worker processes, and how long they waited for a processor.
 
     Args:
         pids: worker name → process number, asked at each scrape.
@@ -53,25 +53,26 @@ class ProcessCollector(Collector):
     def __init__(self, pids: Callable[[], Mapping[str, int]], *, root: Path = Path("/")) -> None:
         self._pids = pids
         self._root = root
-        self._used: dict[str, _Used] = {}
+        self._used: dict[str, _Total] = {}
+        self._waited: dict[str, _Total] = {}
 
     def collect(self) -> Iterator[Family]:
-        """One gauge per worker and kind, one counter per worker; none where the system does not tell (macOS)."""
+        """One gauge per worker and kind, two counters per worker; none where the system does not tell (macOS)."""
         family = GaugeMetricFamily(
             metrics.PROCESS_MEMORY.name, metrics.PROCESS_MEMORY.help, labels=metrics.PROCESS_MEMORY.labels
         )
-        used = CounterMetricFamily(
-            metrics.PROCESS_CPU.name, metrics.PROCESS_CPU.help, labels=metrics.PROCESS_CPU.labels
-        )
         for worker, pid in sorted(self._pids().items()):
-            for kind, value in _memory(self._root / "proc" / str(pid) / "smaps_rollup"):
+            folder = self._root / "proc" / str(pid)
+            for kind, value in _memory(folder / "smaps_rollup"):
                 family.add_metric((worker, kind), value)
-            cpu_s = _cpu_s(self._root / "proc" / str(pid) / "stat")
-            if cpu_s is not None:
-                self._used[worker] = _add(self._used.get(worker, _Used(pid, 0.0, 0.0)), pid, cpu_s)
-        for worker, now in sorted(self._used.items()):
-            used.add_metric((worker,), now.before_s + now.seen_s)
-        yield from (family, used)
+            _add(self._used, worker, pid, _cpu_s(folder / "stat"))
+            _add(self._waited, worker, pid, _waited_s(folder / "schedstat"))
+        yield family
+        for metric, totals in ((metrics.PROCESS_CPU, self._used), (metrics.PROCESS_CPU_WAIT, self._waited)):
+            counter = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for worker, now in sorted(totals.items()):
+                counter.add_metric((worker,), now.before_s + now.seen_s)
+            yield counter
 
     def describe(self) -> Iterable[Family]:
         """Nothing: which workers there are is known at each scrape only."""
@@ -108,8 +109,8 @@ class DeviceCollector(Collector):
         return ()
 
 
-class _Used(NamedTuple):
-    """Processor time of one worker."""
+class _Total(NamedTuple):
+    """A time of one worker, which only grows."""
 
     pid: int
     seen_s: float
@@ -119,11 +120,15 @@ class _Used(NamedTuple):
     """Of all processes before it, as they were last seen."""
 
 
-def _add(known: _Used, pid: int, cpu_s: float) -> _Used:
-    """What is known now: the counter never falls, also where a process number comes again."""
-    if pid == known.pid and cpu_s >= known.seen_s:
-        return known._replace(seen_s=cpu_s)
-    return _Used(pid, cpu_s, known.before_s + known.seen_s)
+def _add(totals: dict[str, _Total], worker: str, pid: int, now_s: float | None) -> None:
+    """Take what is known now; a counter never falls, also where a process number comes again."""
+    if now_s is None:
+        return
+    known = totals.get(worker, _Total(pid, 0.0, 0.0))
+    if pid == known.pid and now_s >= known.seen_s:
+        totals[worker] = known._replace(seen_s=now_s)
+    else:
+        totals[worker] = _Total(pid, now_s, known.before_s + known.seen_s)
 
 
 def _cpu_s(stat: Path) -> float | None:
@@ -131,6 +136,14 @@ def _cpu_s(stat: Path) -> float | None:
     try:
         fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _waited_s(schedstat: Path) -> float | None:
+    """Time on a run queue out of `schedstat` (proc_pid_schedstat(5)), of the main thread; None without one."""
+    try:
+        return int(schedstat.read_text(encoding="ascii").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return None
 

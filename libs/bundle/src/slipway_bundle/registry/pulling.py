@@ -120,12 +120,21 @@ def pull_documents(
     store: Store,
     *,
     environ: Mapping[str, str],
+    with_referrers: bool = True,
     is_insecure: bool = False,
     retry: Retry | None = None,
 ) -> Descriptor:
     """Brings what is needed to judge a bundle: its documents, its manifest with the attachments, all that refers to it.
 
     No name is given, no layer comes. Hold a lease while using it, or the collector may take it.
+
+    Args:
+        source: As in `pull`.
+        store: Where they shall be.
+        environ: See `open_registry`.
+        with_referrers: False leaves out what refers to the bundle: for who reads its attachments alone.
+        is_insecure: Allow plain HTTP beyond this machine.
+        retry: How often and how long to try.
 
     Returns:
         The index, as `evaluate` and `read_descriptor` take it.
@@ -140,7 +149,8 @@ def pull_documents(
         opened(remote, environ=environ, is_insecure=is_insecure, retry=retry) as registry,
         workers(1, registry) as pool,
     ):
-        return _Pull(registry, store, pool, QUIET, lambda _step, _bytes: None).documents(reference)
+        run = _Pull(registry, store, pool, QUIET, lambda _step, _bytes: None)
+        return run.documents(reference, with_referrers=with_referrers)
 
 
 def _bring(
@@ -191,7 +201,7 @@ class _Pull:
         self.present_bytes = 0
         self.referrers = 0
 
-    def documents(self, reference: str) -> Descriptor:
+    def documents(self, reference: str, *, with_referrers: bool = True) -> Descriptor:
         """(1) Everything that is no layer; the entry under which the store would list it."""
         self._announce("documents", 0)
         tree = read_tree(self._registry, reference, self._pool)
@@ -206,7 +216,7 @@ class _Pull:
         for document in tree.documents:
             self._keep(document)
         self._fetch(_papers(tree))
-        referring = read_referrers(self._registry, root.descriptor.digest, self._pool)
+        referring = read_referrers(self._registry, root.descriptor.digest, self._pool) if with_referrers else []
         self._fetch([leaf for _, document in referring for leaf in document.leaves])
         for listed, document in referring:
             self._keep(document)

@@ -55,6 +55,9 @@ class AdmissionOptions(Struct, frozen=True, kw_only=True):
     cache_s: float = 60.0
     """How long a yes is believed, seconds."""
 
+    is_insecure: bool = False
+    """Whether registries on other machines may be spoken to in plain HTTP."""
+
 
 def serve_admission(options: AdmissionOptions, environ: Mapping[str, str], announce: Callable[[str], None]) -> int:
     """Serve until SIGTERM or Ctrl-C; blocks, main thread only. Returns the exit status: 0, or 130 after Ctrl-C.
@@ -67,7 +70,11 @@ def serve_admission(options: AdmissionOptions, environ: Mapping[str, str], annou
     Raises:
         SlipwayError: the policy or the certificate cannot be used, or the port is taken.
     """
-    judge = Judge(load_policy(options.policy), partial(_fetched, environ), cache_s=options.cache_s)
+    judge = Judge(
+        load_policy(options.policy),
+        partial(_fetched, environ, is_insecure=options.is_insecure),
+        cache_s=options.cache_s,
+    )
     followed = [FollowedFiles([options.policy], lambda: judge.follow(load_policy(options.policy)))]
     tls = None
     if options.certificate is not None and options.key is not None:
@@ -124,8 +131,8 @@ def _broken(_: Asked, error: Exception) -> Response[bytes]:
 
 
 @contextmanager
-def _fetched(environ: Mapping[str, str], remote: Remote) -> Iterator[tuple[Store, Digest]]:
+def _fetched(environ: Mapping[str, str], remote: Remote, *, is_insecure: bool) -> Iterator[tuple[Store, Digest]]:
     """The documents of one bundle, in a store that lives as long as its judgement."""
     with tempfile.TemporaryDirectory(prefix="slipway-admission-") as folder:
         store = Store.open(Path(folder))
-        yield store, pull_documents(remote.text, store, environ=environ).digest
+        yield store, pull_documents(remote.text, store, environ=environ, is_insecure=is_insecure).digest

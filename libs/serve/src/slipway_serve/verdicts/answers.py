@@ -2,17 +2,23 @@
 
 It reads no clock and no file. The invariants: what is not known, or was judged too long ago, is inconclusive; a fail is
 not outvoted by a later pass, because repeating a run until it passes is no evidence; a pass is not taken back by a run
-that could not tell.
+that could not tell; while a rollout is frozen nothing is a pass, and a fail is one all the same.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from slipway_signals.gate.plan_policy import PlanPolicy, Terms, shortfalls
 from slipway_signals.gate.verdict import Verdict
 
-__all__ = ["Answer", "Recorded", "Stage", "answer_of"]
+__all__ = ["EVERY", "Answer", "Freeze", "Recorded", "Stage", "answer_of", "as_counted"]
+
+EVERY: Final = "*"
+"""In place of a rollout's name: all of them."""
 
 DECIDES: Final[tuple[Verdict, ...]] = ("fail", "pass", "inconclusive")
 """Which of several verdicts of a stage counts: the first of these that there is, the newest one of it."""
@@ -45,10 +51,29 @@ class Recorded(Struct, frozen=True, kw_only=True):
     """When it was posted, by the service's clock."""
     by: str
     """Name of the key that posted it; empty: the service asks for none."""
+    terms: Terms | None = None
+    """What the run asked of its candidate; None: kept by a slipway that did not write it down."""
 
     def age_s(self, now_s: float) -> float:
         """Seconds since the run ended; a run that ends in the future ended when it was posted."""
         return now_s - min(self.finished_s, self.received_s)
+
+
+class Freeze(Struct, frozen=True, kw_only=True):
+    """Somebody wants nothing to be released for a while."""
+
+    rollout: str
+    """Name of the rollout, or `*`: every one."""
+    reason: str
+    until: datetime | None
+    """With a time zone; None: until it is taken back."""
+    since: datetime
+    by: str
+    """Name of the key that asked for it; empty: the service asks for none."""
+
+    def said(self) -> str:
+        """What a rollout is told."""
+        return f"frozen: {self.reason}" + ("" if self.until is None else f" (until {self.until:%Y-%m-%dT%H:%M:%SZ})")
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -68,7 +93,22 @@ class Answer(Struct, frozen=True, kw_only=True):
     """Verdicts of this stage, those that are too old included."""
 
 
-def answer_of(stage: Stage, judged: Sequence[Recorded], now_s: float, max_age_s: float) -> Answer:
+def as_counted(recorded: Recorded, policy: PlanPolicy | None) -> Recorded:
+    """What a kept verdict counts as: a pass that asked for less than the policy wants is inconclusive."""
+    if policy is None or recorded.verdict != "pass":
+        return recorded
+    if recorded.terms is None:
+        reason = "it was kept before this service wrote down what a run asks for; run the gate again"
+    elif short := shortfalls(recorded.terms, policy):
+        reason = f"it passed and asked for less than the policy of this service: {'; '.join(short)}"
+    else:
+        return recorded
+    return replace(recorded, verdict="inconclusive", reason=reason)
+
+
+def answer_of(
+    stage: Stage, judged: Sequence[Recorded], now_s: float, max_age_s: float, frozen: Sequence[Freeze] = ()
+) -> Answer:
     """What is known about a stage.
 
     Args:
@@ -77,6 +117,7 @@ def answer_of(stage: Stage, judged: Sequence[Recorded], now_s: float, max_age_s:
         now_s: Seconds since 1970.
         max_age_s: A verdict older than this counts no more: pods of the same hash come back when a release is rolled
             back and forth, and then meet another stable.
+        frozen: What holds for this rollout now.
     """
     fresh = [one for one in judged if one.age_s(now_s) <= max_age_s]
     decides = next((one for verdict in DECIDES for one in reversed(fresh) if one.verdict == verdict), None)
@@ -87,8 +128,11 @@ def answer_of(stage: Stage, judged: Sequence[Recorded], now_s: float, max_age_s:
         reason = f"the last run ended {ago} ago, and a verdict counts for {_hours(max_age_s)}"
     else:
         reason = f"no evidence was posted for stage {stage.stage!r} of {stage.rollout!r} at {stage.pod_hash!r}"
+    verdict: Verdict = "inconclusive" if decides is None else decides.verdict
+    if frozen and verdict != "fail":
+        verdict, reason = "inconclusive", "; ".join(one.said() for one in frozen)
     return Answer(
-        verdict="inconclusive" if decides is None else decides.verdict,
+        verdict=verdict,
         reason=reason,
         rollout=stage.rollout,
         pod_hash=stage.pod_hash,

@@ -1,4 +1,4 @@
-"""Asking a verdict service, and posting to it: what CI and a rollout's Job do.
+"""Asking a verdict service, posting to it, freezing it: what CI, a rollout's Job and people do.
 
 It judges nothing. The invariants: the key goes to the given address only (redirects are answers like any other) and is
 in no message; a post is tried again after a bad moment, which is safe because evidence counts once.
@@ -7,6 +7,7 @@ in no message; a post is tried again after a bad moment, which is safe because e
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from slipway_bundle.errors import FileError
-from slipway_serve.verdicts.answers import Answer, Recorded, Stage
+from slipway_serve.verdicts.answers import Answer, Freeze, Recorded, Stage
 from slipway_serve.verdicts.errors import ServiceUnreachableError
 
 if TYPE_CHECKING:
@@ -84,6 +85,15 @@ class VerdictClient:
         """What is known about a stage; raises as `post`."""
         asked = {"rollout": stage.rollout, "pod_hash": stage.pod_hash, "stage": stage.stage}
         return self._asked("GET", "/verdict", Answer, params=asked)
+
+    def freeze(self, rollout: str, reason: str, until: datetime | None) -> Freeze:
+        """Let nothing of a rollout (`*`: of any) pass until then (None: until `unfreeze`); raises as `post`."""
+        wanted = {"rollout": rollout, "reason": reason, "until": until}
+        return self._asked("PUT", "/freeze", Freeze, content=msgspec.json.encode(wanted))
+
+    def unfreeze(self, rollout: str) -> None:
+        """Take back what was frozen under exactly this name; raises as `post`, also when nothing was."""
+        self._asked("DELETE", "/freeze", dict[str, str], params={"rollout": rollout})
 
     def _asked(
         self, method: str, path: str, answered: type[T], *, content: bytes | None = None, params: object = None

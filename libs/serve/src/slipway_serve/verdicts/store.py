@@ -1,4 +1,4 @@
-"""Verdicts and the evidence they rest on, in one SQLite file. What was put is there after a crash.
+"""Verdicts, the evidence they rest on and what is frozen, in one SQLite file. What was put is there after a crash.
 
 It judges nothing and knows no HTTP. The invariants: `put` returns when verdict and evidence are on the disk, in one
 transaction, or raises and neither is there; the same evidence is kept once, however often it is put; nothing that was
@@ -12,17 +12,23 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from slipway_serve.verdicts.answers import Recorded, Stage
+import msgspec
+from msgspec import Struct
+
+from slipway_serve.verdicts.answers import EVERY, Freeze, Recorded, Stage
 from slipway_serve.verdicts.errors import StoreError, StoreFullError, StoreVersionError
+from slipway_signals.gate.plan_policy import Terms
+from slipway_signals.gate.verdict import Verdict
 
-__all__ = ["VerdictStore"]
+__all__ = ["Kept", "VerdictStore"]
 
-VERSION: Final = 1
-"""`PRAGMA user_version`. A later version adds a step to `_prepare`; a file is never read by an older slipway."""
+VERSION: Final = 2
+"""`PRAGMA user_version`. A later version adds a step to `STEPS`; a file is never read by an older slipway."""
 APPLICATION: Final = 0x736C7677
 """`PRAGMA application_id`: `slvw`; another program's file is not written into."""
 BUSY_S: Final = 5.0
@@ -37,9 +43,29 @@ TABLES: Final = (
     "CREATE INDEX verdict_received ON verdict (received_s)",
     "CREATE TABLE evidence (digest TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID",
     f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {VERSION}",
 )
-COLUMNS: Final = "number, rollout, pod_hash, stage, verdict, reason, evidence, finished_s, received_s, caller"
+STEPS: Final = {
+    1: (
+        "ALTER TABLE verdict ADD COLUMN terms TEXT",
+        """CREATE TABLE freeze (
+    rollout TEXT PRIMARY KEY, reason TEXT NOT NULL, until_s REAL, since_s REAL NOT NULL, caller TEXT NOT NULL
+) WITHOUT ROWID""",
+    ),
+}
+"""From a version to the next."""
+COLUMNS: Final = "number, rollout, pod_hash, stage, verdict, reason, evidence, finished_s, received_s, caller, terms"
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """How much there is."""
+
+    verdicts: dict[Verdict, int]
+    """As they were judged."""
+    oldest_s: float | None
+    """When the first verdict was received, seconds since 1970; None: there is none."""
+    newest_s: float | None
+    store_bytes: int
+    """Of the file, without its log."""
 
 
 class VerdictStore:
@@ -103,12 +129,13 @@ class VerdictStore:
         packed = zlib.compress(body, 1)
         stage = judged.stage
         row = (judged.evidence, stage.rollout, stage.pod_hash, stage.stage, judged.verdict, judged.reason)
-        times = (judged.finished_s, judged.received_s, judged.by)
+        terms = None if judged.terms is None else msgspec.json.encode(judged.terms).decode()
+        rest = (judged.finished_s, judged.received_s, judged.by, terms)
         with self._transaction():
             self._database.execute(
                 "INSERT INTO verdict (evidence, rollout, pod_hash, stage, verdict, reason, finished_s, received_s, "
-                "caller) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (evidence) DO NOTHING",
-                (*row, *times),
+                "caller, terms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (evidence) DO NOTHING",
+                (*row, *rest),
             )
             self._database.execute(
                 "INSERT INTO evidence VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", (judged.evidence, packed)
@@ -147,6 +174,41 @@ class VerdictStore:
                 "DELETE FROM evidence WHERE digest IN (SELECT evidence FROM verdict WHERE received_s < ?)", (before_s,)
             ).rowcount
 
+    def freeze(self, wanted: Freeze) -> None:
+        """Keep it, in place of what was frozen under this name; returns when it is on the disk. Raises as `put`."""
+        until_s = None if wanted.until is None else wanted.until.timestamp()
+        row = (wanted.rollout, wanted.reason, until_s, wanted.since.timestamp(), wanted.by)
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO freeze VALUES (?, ?, ?, ?, ?)", row)
+
+    def unfreeze(self, rollout: str) -> bool:
+        """Forget what was frozen under exactly this name; whether there was anything. Raises as `put`."""
+        with self._transaction():
+            return self._database.execute("DELETE FROM freeze WHERE rollout = ?", (rollout,)).rowcount > 0
+
+    def frozen(self, now_s: float, rollout: str | None = None) -> list[Freeze]:
+        """What holds at `now_s`: for one rollout, its own first; or all there is."""
+        about = "SELECT * FROM freeze WHERE (until_s IS NULL OR until_s > ?)"
+        with self._answering():
+            if rollout is None:
+                found = self._database.execute(f"{about} ORDER BY rollout", (now_s,)).fetchall()
+            else:
+                named = (now_s, rollout, EVERY)
+                found = self._database.execute(f"{about} AND rollout IN (?, ?) ORDER BY rollout DESC", named).fetchall()
+        return [
+            Freeze(rollout=name, reason=reason, until=until_s and _time(until_s), since=_time(since_s), by=by)
+            for name, reason, until_s, since_s, by in found
+        ]
+
+    def kept(self) -> Kept:
+        """How much there is. `O(verdicts)`, some milliseconds for a hundred thousand."""
+        with self._answering():
+            counts = dict(self._database.execute("SELECT verdict, count(*) FROM verdict GROUP BY verdict"))
+            ends = self._database.execute("SELECT min(received_s), max(received_s) FROM verdict").fetchone()
+            (pages,) = self._database.execute("PRAGMA page_count").fetchone()
+            (page_bytes,) = self._database.execute("PRAGMA page_size").fetchone()
+        return Kept(verdicts=counts, oldest_s=ends[0], newest_s=ends[1], store_bytes=pages * page_bytes)
+
     def check(self) -> None:
         """Whether it answers, for a probe; raises StoreError."""
         with self._answering():
@@ -164,8 +226,9 @@ class VerdictStore:
                 finished_s=finished_s,
                 received_s=received_s,
                 by=by,
+                terms=None if terms is None else msgspec.json.decode(terms, type=Terms),
             )
-            for number, rollout, pod_hash, stage, verdict, reason, evidence, finished_s, received_s, by in found
+            for number, rollout, pod_hash, stage, verdict, reason, evidence, finished_s, received_s, by, terms in found
         ]
 
     def _prepare(self) -> None:
@@ -175,14 +238,19 @@ class VerdictStore:
         if not tables and not version:
             for statement in TABLES:
                 self._database.execute(statement)
+            version = 1
         elif application != APPLICATION:
             raise StoreVersionError(f"{str(self._path)!r} is another program's database", path=str(self._path))
-        elif version != VERSION:
+        elif not 1 <= version <= VERSION:
             raise StoreVersionError(
                 f"the verdicts in {str(self._path)!r} have version {version}, expected {VERSION}",
                 hint="a later slipway wrote them; start that one",
                 path=str(self._path),
             )
+        for step in range(version, VERSION):
+            for statement in STEPS[step]:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA user_version = {step + 1}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -214,3 +282,7 @@ class VerdictStore:
                 path=str(self._path),
             )
         return StoreError(f"the verdicts in {str(self._path)!r} cannot be used: {error}", path=str(self._path))
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

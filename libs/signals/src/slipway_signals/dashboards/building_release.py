@@ -38,7 +38,7 @@ def release() -> Dashboard:
         variables=(SERVICE, MODEL),
         annotations=marks(S),
         links=links_of("slipway-release"),
-        panels=placed((*_difference(), *_felt(), *_inside(), *_said())),
+        panels=placed((*_difference(), *_felt(), *_inside(), *_said(), *_money())),
     )
 
 
@@ -180,6 +180,20 @@ def _said() -> Iterator[Panel]:
         maximum=1,
         minimum=None,
         no_value="no reference profile",
+    )
+
+
+def _money() -> Iterator[Panel]:
+    rows = rate(f'slipway_inferences_total{{{S},result="ok"}}', "track")
+    probes = rate(f"slipway_synthetic_inferences_total{{{S}}}", "track")
+    usd = f"sum by (track) (slipway_cost_usd_per_hour{{{S}}})"
+    yield timeseries(
+        15,
+        "Cost of 1,000 inferences",
+        "Is an answer of the canary dearer, those of tests and probes left out?",
+        (f"1000 / 3600 * {share(usd, f'{rows} - ({probes} or 0 * {rows})')}", "{{track}}"),
+        unit="currencyUSD",
+        no_value="no service says its cost",
     )
 
 

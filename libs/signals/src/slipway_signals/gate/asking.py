@@ -14,9 +14,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from slipway_bundle.errors import FileError, UsageError
-from slipway_bundle.golden import Golden, decode_golden
+from slipway_bundle.golden import Golden
 from slipway_signals.gate.checking import check_compatible, check_golden, read_golden
+from slipway_signals.gate.ending import Ending
 from slipway_signals.gate.evidence import Evidence, Subject, digest_of, encode_evidence, sign_evidence
+from slipway_signals.gate.known import KnownBundle, known_of
 from slipway_signals.gate.margins import Promises, promises_of
 from slipway_signals.gate.plan import GatePlan, make_plan, parse_plan
 from slipway_signals.gate.preflight import Preflight, foresee, refuse
@@ -47,6 +49,9 @@ class Asked(Struct, frozen=True, kw_only=True):
     admins: dict[Arm, str] = {}
     bundles: dict[Arm, str] = {}
     """References in the local store: who should answer, and which golden examples it has."""
+
+    known: dict[Arm, KnownBundle] = {}
+    """Bundles that were read elsewhere, of a registry; `bundles` of the same arm wins."""
 
     golden: dict[Arm, Path] = {}
     rate: float | None = None
@@ -84,14 +89,14 @@ def prepare(asked: Asked, store: "Callable[[], Store]") -> Prepared:
     raw = _tables(asked)
     golden: dict[Arm, tuple[Golden, ...]] = {arm: read_golden(path) for arm, path in asked.golden.items()}
     slo = _read(asked.slo) if asked.slo is not None else None
-    for arm, ref in asked.bundles.items():
-        digest, examples, promised = _of_bundle(store(), ref)
+    stored = {arm: _of_bundle(store(), ref) for arm, ref in asked.bundles.items()}
+    for arm, bundle in {**asked.known, **stored}.items():
         digests = raw.setdefault("digests", {})
         if isinstance(digests, dict):
-            digests.setdefault(arm, digest)
-        golden.setdefault(arm, examples)
+            digests.setdefault(arm, bundle.digest)
+        golden.setdefault(arm, bundle.golden)
         if arm == "candidate" and slo is None:
-            slo = promised
+            slo = bundle.slo
     plan = make_plan(raw, where=str(asked.plan or "the gate plan"))
     if plan.load is None and asked.windows is None:
         raise UsageError("nothing says whom to compare", hint="name both servers with `--stable` and `--candidate`")
@@ -114,6 +119,7 @@ def conduct(
     *,
     is_forced: bool = False,
     announce: Callable[[Look], None] = lambda _: None,
+    ending: Ending | None = None,
 ) -> Evidence:
     """Check, send, judge. Blocks for the length of the plan at most.
 
@@ -123,6 +129,7 @@ def conduct(
         environ: Where the keys are that the plan names.
         is_forced: Whether a plan that cannot conclude is run all the same; it then cannot pass.
         announce: Called after each look.
+        ending: Ends the run early.
 
     Raises:
         CannotConcludeError: The plan cannot conclude, and nobody insists.
@@ -139,7 +146,7 @@ def conduct(
     if plan.load is not None:
         checks.append(check_compatible(plan.load, environ))
         checks += check_golden(plan, prepared.golden, environ)
-    return run_gate(plan, prepared.promises, checks, subject=asked.subject, announce=announce)
+    return run_gate(plan, prepared.promises, checks, subject=asked.subject, announce=announce, ending=ending)
 
 
 def write_evidence(evidence: Evidence, path: Path, signer: "Signer | None" = None) -> str:
@@ -213,15 +220,10 @@ def _read(path: Path) -> bytes:
         raise FileError(f"{str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
 
 
-def _of_bundle(store: "Store", ref: str) -> tuple[str, tuple[Golden, ...], bytes | None]:
-    """The digest, the golden examples and the `slo.yaml` of a bundle."""
-    from slipway_bundle.objectives import ATTACHMENT
+def _of_bundle(store: "Store", ref: str) -> KnownBundle:
     from slipway_bundle.stored import read_bundle
 
-    bundle = read_bundle(store, ref)
-    examples = decode_golden(bundle.attachment(store, "golden"), where=f"the golden examples of {ref}")
-    slo = None if bundle.manifest.attachment(ATTACHMENT) is None else bundle.attachment(store, ATTACHMENT)
-    return bundle.digest, examples, slo
+    return known_of(store, read_bundle(store, ref), ref)
 
 
 def _promises(data: bytes, name: str, plan: GatePlan) -> Promises:

@@ -26,6 +26,9 @@ PRIOR: Final = 1.2
 PRIOR_BATCHES: Final = 8.0
 """What d is believed to be before the first window, and how many batches it takes to weigh as much as that."""
 
+LEARNT: Final = 9
+"""Windows before which evidence counts for nothing: two bad seconds at the start would look like a difference."""
+
 MOST_ALIKE: Final = 0.9
 """No correlation of neighbours is believed to be larger."""
 
@@ -38,12 +41,14 @@ class DesignEffect:
         self._variances: list[Floats] = []
         self._open = 0
         self._span = 1
+        self._seen = 0
 
     def add(self, contrasts: Floats, variances: Floats) -> None:
         """Take one window: contrasts of mean zero `[k]`, and their variances `[k]` were requests independent.
 
         Several contrasts of the same window are averaged: they are different views of one effect.
         """
+        self._seen += 1
         if self._open:
             self._contrasts[-1] = self._contrasts[-1] + contrasts
             self._variances[-1] = self._variances[-1] + variances
@@ -55,6 +60,13 @@ class DesignEffect:
             self._contrasts = [a + b for a, b in zip(self._contrasts[::2], self._contrasts[1::2], strict=True)]
             self._variances = [a + b for a, b in zip(self._variances[::2], self._variances[1::2], strict=True)]
             self._span *= 2
+
+    @property
+    def exponent(self) -> float:
+        """What evidence is raised to: 1/d, and 0 until enough windows were seen to say what d is."""
+        return (
+            1.0 / self.value if self._seen >= LEARNT - 1 else 0.0
+        )  # the first window is what others are compared with
 
     @property
     def value(self) -> float:

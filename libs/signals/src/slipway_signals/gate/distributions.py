@@ -60,13 +60,13 @@ class DistributionComparison:
         new = [count - last.count for count, last in zip(counts, self._last, strict=True)]
         if all(new):
             self._add(stable, candidate, new)
-        d = self._clusters.value
+        exponent = self._clusters.exponent
         largest = float(np.abs(self._total).max())
         grid = self._bounds.grid[:, None]
         similar = log_mix(
             self._bets * (self._weight * grid - largest) - self._bets**2 * self._weight / 8.0, DISTANCE_WEIGHTS
         )
-        self._bounds.add(similar / d, self._different(grid) / d)
+        self._bounds.add(similar * exponent, self._different(grid) * exponent)
         lower, upper = self._bounds.limits
         return Comparison(
             estimate=_largest_difference(stable, candidate) if all(counts) else 0.0,
@@ -76,7 +76,7 @@ class DistributionComparison:
             p_inferior=self._bounds.p_at_least(self._margin),
             n_stable=counts[0],
             n_candidate=counts[1],
-            design_effect=d,
+            design_effect=self._clusters.value,
         )
 
     def _different(self, grid: Floats) -> Floats:

@@ -17,7 +17,19 @@ from slipway_signals.gate.load_plan import LoadPlan
 from slipway_signals.gate.records import Arm
 from slipway_signals.gate.verdict import Role
 
-__all__ = ["Fractions", "GatePlan", "Limits", "Lines", "Override", "Source", "make_plan", "named", "parse_plan"]
+__all__ = [
+    "Fractions",
+    "GatePlan",
+    "Limits",
+    "Lines",
+    "Override",
+    "Source",
+    "check_margin",
+    "make_plan",
+    "named",
+    "parse_plan",
+    "unit_of",
+]
 
 RATIOS: Final = frozenset({"latency", "throughput", "cpu", "queue", "gpu", "cost"})
 SHARES: Final = frozenset({"errors", "slow", "malformed", "wrong", "outputs", "labels", "disagreement"})
@@ -88,6 +100,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     skew_s: Positive = 5.0
     """Between a server's clock and ours."""
+
+    wait_share: Positive = 0.05
+    """Of stable's median latency: by how much more one arm's requests may have waited for a processor."""
 
     ratio_p: Level = 0.001
     """Of the sample ratio: how improbable a mismatch must be, over the whole run, to be one."""
@@ -163,14 +178,11 @@ class GatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for metric, wanted in self.margins.items():
-            unit = _unit(metric)
-            if wanted.margin is not None and not (
-                1.0 < wanted.margin <= 100.0 if unit == "ratio" else wanted.margin < 1.0
-            ):
-                expected = "more than 1: how many times as much" if unit == "ratio" else "less than 1: a share"
-                raise ValueError(f"`margins.{metric}.margin` is {wanted.margin:g}, expected {expected}")
+            unit_of(metric)
+            if wanted.margin is not None:
+                check_margin(metric, wanted.margin, f"`margins.{metric}.margin`")
         for metric in (*self.without, *self.required):
-            _unit(metric)
+            unit_of(metric)
 
 
 def make_plan(raw: Mapping[str, object], where: str = "the gate plan") -> GatePlan:
@@ -205,14 +217,22 @@ def _plain(load: object) -> object:
     return {key: value for key, value in load.items() if key != "shape"} if isinstance(load, dict) else load
 
 
-def _unit(metric: str) -> Literal["ratio", "share"]:
-    """What the margin of a metric is; refuses names that no metric has."""
+def unit_of(metric: str) -> Literal["ratio", "share"]:
+    """What the margin of a metric is. Raises ValueError: no metric has this name."""
     group = metric.partition(".")[0]
     if group in RATIOS:
         return "ratio"
     if group in SHARES:
         return "share"
     raise ValueError(f"there is no metric {metric!r}, expected one of {', '.join(sorted({*RATIOS, *SHARES}))}")
+
+
+def check_margin(metric: str, margin: float, where: str) -> None:
+    """Raises ValueError: it is no margin of this metric, or no metric has this name."""
+    is_ratio = unit_of(metric) == "ratio"
+    if not (1.0 < margin <= 100.0 if is_ratio else margin < 1.0):
+        expected = "more than 1: how many times as much" if is_ratio else "less than 1: a share"
+        raise ValueError(f"{where} is {margin:g}, expected {expected}")
 
 
 def named(metric: str, table: Mapping[str, object]) -> str | None:

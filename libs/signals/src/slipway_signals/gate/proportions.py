@@ -78,9 +78,9 @@ class ProportionComparison:
             self._bet(*new)
             self._learn_clustering(now, new)
             self._last = now
-        d = self._clusters.value
+        exponent = self._clusters.exponent
         logs = np.zeros((2, len(self._bounds.grid)))
-        logs[:, 1:-1] = log_mix(self._logs, DISTANCE_WEIGHTS) / d
+        logs[:, 1:-1] = log_mix(self._logs, DISTANCE_WEIGHTS) * exponent
         logs[0, -1], logs[1, 0] = logs[0, -2], logs[1, 1]  # what is at least 1 is at least less than that
         self._bounds.add(logs[0], logs[1])
         lower, upper = self._bounds.limits
@@ -95,7 +95,7 @@ class ProportionComparison:
             p_inferior=self._bounds.p_at_least(self._margin),
             n_stable=stable[1],
             n_candidate=candidate[1],
-            design_effect=d,
+            design_effect=self._clusters.value,
         )
 
     def _bet(self, bad_stable: int, n_stable: int, bad_candidate: int, n_candidate: int) -> None:
@@ -177,8 +177,8 @@ class ProportionLimit:
             variance = bad / n * (1.0 - bad / n) * new * (1.0 + new / self._last[1])
             self._clusters.add(np.array([new_bad - new * past]), np.array([variance]))
         self._last = (bad, n)
-        d = self._clusters.value
-        at_least, at_most = (share_evidence(bad, n, self._bounds.grid, sign) / d for sign in (-1.0, 1.0))
+        exponent = self._clusters.exponent
+        at_least, at_most = (share_evidence(bad, n, self._bounds.grid, sign) * exponent for sign in (-1.0, 1.0))
         self._bounds.add(at_least, at_most)
         lower, upper = self._bounds.limits
         return Comparison(
@@ -189,7 +189,7 @@ class ProportionLimit:
             p_inferior=self._bounds.p_at_least(self._limit),
             n_stable=n,
             n_candidate=n,
-            design_effect=d,
+            design_effect=self._clusters.value,
         )
 
 

@@ -100,10 +100,10 @@ class QuantileComparison:
         """What is known after all requests so far, of both arms (cumulative; neither is kept or changed)."""
         arms = _Arm(stable), _Arm(candidate)
         self._learn_clustering(arms)
-        d = self._clusters.value
+        exponent = self._clusters.exponent
         if arms[0].n and arms[1].n:
-            slower = self._evidence(arms[0], arms[1], self._bets * self._shares, d)
-            faster = self._evidence(arms[1], arms[0], self._bets * self._shares[::-1], d)
+            slower = self._evidence(arms[0], arms[1], self._bets * self._shares, exponent)
+            faster = self._evidence(arms[1], arms[0], self._bets * self._shares[::-1], exponent)
             self._inferior = max(self._inferior, slower(self._margin_ratio))
             self._worse = max(self._worse, faster(1.0))
             self._tighten(slower, lambda ratio: faster(1.0 / ratio))
@@ -115,7 +115,7 @@ class QuantileComparison:
             p_inferior=p_value(self._inferior),
             n_stable=arms[0].n,
             n_candidate=arms[1].n,
-            design_effect=d,
+            design_effect=self._clusters.value,
         )
 
     def _tighten(self, at_least: "Evidence", at_most: "Evidence") -> None:
@@ -127,7 +127,7 @@ class QuantileComparison:
             first_kept = bisect_left(grid, x=True, lo=self._lower + 2, key=lambda ratio: at_most(ratio) < needed)
             self._lower = first_kept - 1
 
-    def _evidence(self, one: "_Arm", other: "_Arm", bets: Floats, d: float) -> "Evidence":
+    def _evidence(self, one: "_Arm", other: "_Arm", bets: Floats, exponent: float) -> "Evidence":
         """Ratio -> the log evidence against "the other's quantile is at least `ratio` times that of the one"."""
         over_share = 1.0 - self._q
         on_one, on_other = bets.T
@@ -141,7 +141,7 @@ class QuantileComparison:
         def against(ratio: float) -> float:
             reached_by_other = other.n - other.below(ratio * thresholds)
             logs = log_mix(of_one + on_other * reached_by_other[:, None], WEIGHTS)
-            return float(logs.min(initial=SETTLED)) / d
+            return float(logs.min(initial=SETTLED)) * exponent
 
         return against
 

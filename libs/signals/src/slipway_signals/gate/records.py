@@ -94,6 +94,9 @@ class Scrape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpu_s: float | None = None
     """Processor time since the start of the process, a counter."""
 
+    cpu_wait_s: float | None = None
+    """Time in which it could have run and no processor was free, since the start of the process, a counter."""
+
     requests: float | None = None
     """Requests since the start of the process, a counter."""
 

@@ -25,6 +25,7 @@ from typing import IO, Final
 import msgspec
 
 from slipway_bundle.errors import FileError, HostError
+from slipway_signals.gate.ending import Ending
 from slipway_signals.gate.evidence import Evidence, EvidenceError, LoadEnd, Subject
 from slipway_signals.gate.judging import Judge
 from slipway_signals.gate.load_plan import LoadPlan, encode_plan
@@ -64,6 +65,7 @@ def run_gate(
     subject: Subject | None = None,
     announce: Announce = lambda _: None,
     command: Sequence[str] = (sys.executable, "-m", MODULE),
+    ending: Ending | None = None,
 ) -> Evidence:
     """Send the plan's load, judge every window, stop when it is decided. Blocks for the length of the plan at most.
 
@@ -74,6 +76,7 @@ def run_gate(
         subject: Which step of which rollout this is about.
         announce: Called after each look.
         command: What sends the load; `compare --plan FILE --windows -` is added.
+        ending: Ends the run early, from a signal's handler too. What it ends before it was decided is inconclusive.
 
     Raises:
         LoadProcessError: It cannot be started, or writes something else than windows.
@@ -82,9 +85,11 @@ def run_gate(
     judge = Judge(plan, promises, checks)
     windows: list[Window] = []
     end = LoadEnd(status=None, was_stopped=False)
-    if plan.load is not None and not judge.is_decided:
+    ending = ending or Ending()
+    if plan.load is not None and not judge.is_decided and not ending.is_asked:
         _require(command)
         with _Load(plan.load, command) as load:
+            ending.attach(load.stop)
             for window in load.windows():
                 windows.append(window)
                 look = judge.add(window)
@@ -93,6 +98,8 @@ def run_gate(
                 if judge.is_decided:
                     load.stop()
             end = load.end()
+    if ending.is_asked and not judge.is_decided:
+        end = ending.load_end
     return _evidence(plan, promises, checks, judge, windows, end, subject, started)
 
 
@@ -176,9 +183,12 @@ class _Load:
     def windows(self) -> Iterator[Window]:
         """Each window as it comes, until the process closes its output."""
         while True:
+            left_s = max(0.0, self._deadline - time.monotonic())
             try:
-                line = self._lines.get(timeout=max(0.0, self._deadline - time.monotonic()))
+                line = self._lines.get(timeout=min(left_s, GRACE_S))  # a signal may bring the deadline nearer
             except queue.Empty:
+                if left_s > GRACE_S:
+                    continue
                 self._kill()
                 return
             if line is None:

@@ -8,11 +8,11 @@ Lindon and Malek, "Anytime-Valid Inference for Multinomial Count Data" (2020): a
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from slipway_signals.gate.plan import GatePlan, Limits
-from slipway_signals.gate.records import ARMS, Arm
+from slipway_signals.gate.records import ARMS, Arm, Scrape
 from slipway_signals.gate.totals import Totals
 from slipway_signals.gate.verdict import Criterion, Finding
 
@@ -41,6 +41,7 @@ def findings_of(plan: GatePlan, totals: Totals, criteria: tuple[Criterion, ...])
         *_pairs(plan, totals),
         *_generator(plan.limits, totals),
         *_scrapes(plan, totals, criteria),
+        *_contention(plan.limits, totals),
     )
 
 
@@ -168,6 +169,36 @@ def _scrapes(plan: GatePlan, totals: Totals, criteria: tuple[Criterion, ...]) ->
     for metric in plan.required:
         if metric not in known:
             yield Finding(code="metric_missing", text=f"the plan requires `{metric}`, and no window has it")
+
+
+def _contention(limits: Limits, totals: Totals) -> Iterator[Finding]:
+    """Somebody else worked on the machine, and one arm had to wait for a processor more than the other.
+
+    That is no burst that evens out: two servers on two cores, of which one is also somebody else's, differ for as long
+    as the scheduler leaves them there. It counts where it is as much as half of the difference in speed.
+    """
+    waits = {arm: _wait_s(totals.scrapes[arm]) for arm in ARMS}
+    medians = {arm: totals.arms[arm].latency_us.quantile(0.5) / 1e6 for arm in ARMS if totals.arms[arm].succeeded}
+    if waits["stable"] is None or waits["candidate"] is None or len(medians) < len(ARMS):
+        return
+    extra_s = abs(waits["candidate"] - waits["stable"])
+    if extra_s > limits.wait_share * medians["stable"] and extra_s > abs(medians["candidate"] - medians["stable"]) / 2:
+        arm: Arm = "candidate" if waits["candidate"] > waits["stable"] else "stable"
+        text = f"{arm} waited {extra_s * 1e6:.3g} µs a request more for a processor than the other arm"
+        text += f", expected at most {limits.wait_share * medians['stable'] * 1e6:.3g} µs"
+        yield Finding(code="cpu_contended", text=text, arm=arm, voids="any")
+
+
+def _wait_s(scrapes: Sequence[Scrape | None]) -> float | None:
+    """Seconds a request for which no processor was free, from the first scrape to the last; None: it is not told."""
+    told = [
+        (one.cpu_wait_s, one.requests)
+        for one in scrapes
+        if one is not None and one.cpu_wait_s is not None and one.requests is not None
+    ]
+    if len(told) < 2 or told[-1][1] <= told[0][1] or told[-1][0] < told[0][0]:
+        return None
+    return (told[-1][0] - told[0][0]) / (told[-1][1] - told[0][1])
 
 
 def _log_evidence(hits: int, n: int, share: float) -> float:

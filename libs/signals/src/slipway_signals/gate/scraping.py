@@ -16,7 +16,8 @@ __all__ = ["scrape_of"]
 
 HOUR_S: Final = 3_600.0
 
-CPU: Final = "slipway_process_cpu_seconds_total"
+CPU: Final = metrics.PROCESS_CPU.name
+CPU_WAIT: Final = metrics.PROCESS_CPU_WAIT.name
 REQUESTS: Final = f"{metrics.REQUEST_DURATION.name}_count"
 SYNTHETIC: Final = metrics.SYNTHETIC.name
 
@@ -48,6 +49,7 @@ def scrape_of(page: str, *, date: str | None, now: float) -> Scrape:
     return Scrape(
         ok=True,
         cpu_s=sums.get(CPU),
+        cpu_wait_s=sums.get(CPU_WAIT),
         requests=_requests(sums),
         in_flight=sums.get(metrics.ACTIVE_REQUESTS.name),
         queue_rows=sums.get(metrics.QUEUE_DEPTH.name),

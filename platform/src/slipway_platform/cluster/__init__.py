@@ -1,0 +1,1 @@
+"""The cluster stack: one interface, and one module for each kind of cluster behind it."""

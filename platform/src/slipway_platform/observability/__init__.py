@@ -1,0 +1,1 @@
+"""What watches all services of a cluster: rules, dashboards, data sources, routes of alerts."""

@@ -1,0 +1,1 @@
+"""The rules that every stack and every cluster is held to."""
