@@ -178,7 +178,9 @@ def _contention(limits: Limits, totals: Totals) -> Iterator[Finding]:
     as the scheduler leaves them there. It counts where it is as much as half of the difference in speed.
     """
     waits = {arm: _wait_s(totals.scrapes[arm]) for arm in ARMS}
-    medians = {arm: totals.arms[arm].latency_us.quantile(0.5) / 1e6 for arm in ARMS if totals.arms[arm].succeeded}
+    medians = {
+        arm: totals.arms[arm].latency_us.quantile(0.5) / 1e6 for arm in ARMS if totals.arms[arm].latency_us.count
+    }
     if waits["stable"] is None or waits["candidate"] is None or len(medians) < len(ARMS):
         return
     extra_s = abs(waits["candidate"] - waits["stable"])
