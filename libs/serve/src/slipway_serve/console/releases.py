@@ -21,7 +21,7 @@ class Served(Struct, frozen=True, kw_only=True):
 
     release: Release
     targets: int
-    """How many targets say so; 0: it was served until a moment ago."""
+    """How many targets say so; 0: it was served last, and no target of the service answers now."""
 
 
 class Releases:
@@ -32,7 +32,7 @@ class Releases:
         self._known: tuple[frozenset[_Key], tuple[Release, ...]] = (frozenset(), ())
 
     def served(self, now: float) -> tuple[Served, ...]:
-        """What is served at `now` (Unix seconds), by service, the youngest first.
+        """What is served at `now` (Unix seconds), by service, the youngest first; what was, where nobody answers now.
 
         Raises:
             PrometheusError: it cannot be asked.
@@ -41,12 +41,20 @@ class Releases:
         kinds, releases = self._known
         if kinds != targets.keys():
             releases = served_of(releases_of(self._prometheus, now))
-            self._known = (frozenset(targets), releases)
+            # What began this second may be in one answer and not in the other: it is asked for again.
+            is_whole = targets.keys() <= {_key_of(one) for one in releases}
+            self._known = (frozenset(targets) if is_whole else frozenset(), releases)
+        answering = {service for service, *_ in targets}
         found = [
-            Served(release=one, targets=targets.get((one.service, one.version, one.digest, one.track), 0))
+            Served(release=one, targets=targets.get(_key_of(one), 0))
             for one in releases
+            if _key_of(one) in targets or one.service not in answering
         ]
         return tuple(sorted(found, key=lambda one: (one.release.service, one.targets == 0, -one.release.since)))
+
+
+def _key_of(release: Release) -> _Key:
+    return (release.service, release.version, release.digest, release.track)
 
 
 def _key(labels: Mapping[str, str]) -> _Key:
