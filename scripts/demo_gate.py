@@ -34,6 +34,7 @@ block_s = 1
 rate = 300
 seconds = 20
 warm_up_s = 2
+window_s = 0.5
 [margins]
 errors = {margin = 0.01, reason = "a demonstration of some seconds"}
 slow = {margin = 0.01, reason = "a demonstration of some seconds"}
