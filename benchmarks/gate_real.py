@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,8 @@ def compare(
     """One run to its end; what was decided."""
     stable, candidate = servers
     evidence = options.out / f"{number}.json"
-    flags = ["--stable", stable.url, "--stable-admin", stable.admin, "--stable-bundle", ref]
-    flags += ["--candidate", candidate.url, "--candidate-admin", candidate.admin, "--candidate-bundle", ref]
+    flags = [*replace(stable, arm="stable").flags, *replace(candidate, arm="candidate").flags]
+    flags += ["--stable-bundle", ref, "--candidate-bundle", ref]
     command = [*SLIPWAY, "gate", "run", "--same", "--plan", str(options.plan), *flags, "--evidence", str(evidence)]
     said = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False, timeout=RUN_S)
     if not evidence.exists():
