@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 from serve_process import Served, serving
-from split_process import arms_of, config, counted, splitting
+from split_process import Split, arms_of, config, counted, splitting
+from tcp_balancer import balancing
 
 from slipway_serve.access.keys import new_key
 
@@ -63,6 +64,31 @@ def test_only_a_key_with_the_scope_may_name_an_arm(arms: tuple[Served, Served], 
     assert billing.status_code == 403
     assert (tester.status_code, tester.headers["x-slipway-arm"]) == (200, "candidate")
     assert (unknown.status_code, unknown.json()["code"]) == (400, "arm_unknown")
+
+
+def test_the_counters_of_an_arm_of_two_servers_are_those_of_both(arms: tuple[Served, Served], tmp_path: Path) -> None:
+    """One of them has answered many before; each window's page is of the other one than that of the window before."""
+    with arms[0].client() as client:
+        for _ in range(100):
+            client.post("/predict", json=ROW)
+    with balancing([arm.url for arm in arms]) as url, balancing([arm.admin for arm in arms]) as admin:
+        stable = f'[arms.stable]\nurl = "{url}"\nweight = 1.0\nadmin = "{admin}"\n'
+        text = f'{stable}[arms.candidate]\nurl = "{arms[1].url}"\n[windows]\nfile = "windows.jsonl"\nseconds = 0.2\n'
+        with Split(tmp_path, text) as split:
+            split.until(lambda: len(split.windows()) >= 2)  # a page of each, and then requests
+            with split.client() as client:
+                for _ in range(60):
+                    assert client.post("/predict", json=ROW).status_code == 200
+            asked = len(split.windows())
+            split.until(lambda: len(split.windows()) >= asked + 4)
+            assert split.stop() == 0
+            scrapes = [window.scrapes["stable"] for window in split.windows()]
+
+    requests = [one.requests for one in scrapes if one.requests is not None]
+    assert len(requests) == len(scrapes)
+    assert requests == sorted(requests)
+    assert requests[-1] - requests[0] == 60
+    assert scrapes[-1].processes == 2
 
 
 def test_a_shadow_is_asked_the_same_and_its_answers_are_compared(arms: tuple[Served, Served], tmp_path: Path) -> None:

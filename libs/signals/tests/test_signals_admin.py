@@ -83,6 +83,11 @@ def test_metrics_are_answered_in_the_text_format(admin: Admin) -> None:
     assert b'slipway_inferences_total{model="churn",result="ok"} 16.0' in body
 
 
+def instance(admin: Admin) -> str:
+    with urllib.request.urlopen(f"{admin.url}/metrics", timeout=10) as answer:  # noqa: S310 - our own
+        return str(answer.headers["X-Slipway-Instance"])
+
+
 def test_metrics_are_answered_in_openmetrics_when_asked(admin: Admin) -> None:
     status, content_type, body = ask(admin, "/metrics", Accept="application/openmetrics-text;version=1.0.0")
 
@@ -92,6 +97,17 @@ def test_metrics_are_answered_in_openmetrics_when_asked(admin: Admin) -> None:
     assert content_type.startswith("application/openmetrics-text")
     assert families["http_server_request_duration_seconds"].unit == "seconds"
     assert families["slipway_inferences"].type == "counter"
+
+
+def test_metrics_say_of_which_process_they_are(admin: Admin, registry: CollectorRegistry) -> None:
+    """The same at each answer, and another word after each start."""
+    again = start_admin(registry, 0)
+
+    said = [instance(one) for one in (admin, admin, again)]
+
+    again.close()
+    assert said[0]
+    assert said[0] == said[1] != said[2]
 
 
 def test_metrics_are_compressed_when_asked(admin: Admin) -> None:

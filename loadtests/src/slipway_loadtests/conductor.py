@@ -20,8 +20,8 @@ from slipway_loadtests.ledger import merge_windows
 from slipway_loadtests.worker import BEGIN, CLOCK, FAILED, PART, PREPARE, READY, STOP
 from slipway_signals import metrics
 from slipway_signals.gate.load_plan import LoadPlan, encode_plan
-from slipway_signals.gate.records import Arm, Scrape, Window, decode_window
-from slipway_signals.gate.scraping import scrape_of
+from slipway_signals.gate.records import ARMS, Arm, Scrape, Window, decode_window
+from slipway_signals.gate.scraping import ArmScrapes, scrape_of
 
 __all__ = ["Campaign", "Conductor", "HurtError", "LostError", "single"]
 
@@ -94,6 +94,7 @@ class Conductor:
         self._offsets: dict[str, float] = {}
         self._is_stopped = False
         self._names: list[str] = []
+        self._scrapes: dict[Arm, ArmScrapes] = {}
 
     def hear(self, kind: str, sender: str, data: Mapping[str, Any]) -> None:
         """A worker's message; the clock's is answered here, where nothing waits in line before it."""
@@ -129,6 +130,7 @@ class Conductor:
             data = {"plan": encode_plan(plan), "place": place, "of": len(self._names), "sent": time.time()}
             self._tell(PREPARE, data, name)
         self._await_ready()
+        self._scrapes = {arm: ArmScrapes() for arm in ARMS}
         begin = {"begin": time.time() + HEAD_START_S}
         for name in self._names:
             self._tell(BEGIN, begin, name)
@@ -180,7 +182,7 @@ class Conductor:
     def _finished(self, plan: LoadPlan, parts: list[Window]) -> Window:
         window = merge_windows(parts)
         admins = {arm: target.admin for arm, target in plan.arms.items() if target.admin is not None}
-        asked = {arm: gevent.spawn(_scrape, admin) for arm, admin in admins.items()}
+        asked = {arm: gevent.spawn(_scrape, admin, self._scrapes[arm]) for arm, admin in admins.items()}
         gevent.joinall(list(asked.values()))
         scrapes: dict[Arm, Scrape] = {arm: greenlet.value for arm, greenlet in asked.items()}
         offset_s = None if self._is_alone else max(self._offsets.values(), key=abs, default=None)
@@ -197,13 +199,14 @@ class Conductor:
         return message
 
 
-def _scrape(admin: str) -> Scrape:
+def _scrape(admin: str, of_arm: ArmScrapes) -> Scrape:
     try:
         page = fetch(f"{admin.rstrip('/')}/metrics", SCRAPE_S)
     except UnreachableError as error:
         return Scrape(ok=False, problem=error.message)
     lines = [line for line in page.text.splitlines(keepends=True) if line.startswith(SERIES)]  # reading all is slip
-    return scrape_of(b"".join(lines).decode(errors="replace"), date=page.date, now=page.now)
+    found = scrape_of(b"".join(lines).decode(errors="replace"), date=page.date, now=page.now)
+    return of_arm.add(found, page.instance)
 
 
 def error_line(error: SlipwayError) -> bytes:

@@ -1,6 +1,7 @@
 """Fetches a page of a server that is under load: its OpenAPI document before, its admin port at each window.
 
-It sends no load, and gives up within the time it was given: a page that hangs must not hold up a window.
+It sends no load, and gives up within the time it was given: a page that hangs must not hold up a window. Each page is
+asked on a connection of its own: a balancer of connections would else give the same process's for ever.
 """
 
 import time
@@ -14,6 +15,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from slipway_bundle.errors import HostError
 from slipway_loadtests.arms import host_and_port
+from slipway_signals import metrics
 
 __all__ = ["Page", "UnreachableError", "fetch", "fetch_document"]
 
@@ -34,6 +36,8 @@ class Page(NamedTuple):
     """Its `Date` header."""
     now: float
     """`time.time()` when it came."""
+    instance: str | None
+    """Which process it is of, where it says so."""
 
 
 def fetch(url: str, timeout_s: float = FETCH_S, key: str | None = None) -> Page:
@@ -55,8 +59,13 @@ def fetch(url: str, timeout_s: float = FETCH_S, key: str | None = None) -> Page:
         client.close()
     if response.status_code != 200:
         raise UnreachableError(f"{url} answered {response.status_code}, expected 200", url=url)
-    date = response.get("date")
-    return Page(text, date if isinstance(date, str) else None, time.time())
+    date, instance = response.get("date"), response.get(metrics.INSTANCE_HEADER)
+    return Page(
+        text,
+        date if isinstance(date, str) else None,
+        time.time(),
+        instance if isinstance(instance, str) else None,
+    )
 
 
 def fetch_document(base: str, key: str | None) -> dict[str, Any]:

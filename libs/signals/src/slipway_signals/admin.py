@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -19,10 +20,13 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from slipway_bundle.errors import HostError
+from slipway_signals import metrics
 from slipway_signals.actions import Action, Answer, perform
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from _typeshed import OptExcInfo
 
 __all__ = ["Action", "Admin", "AdminPortError", "Answer", "Page", "start_admin"]
 
@@ -137,6 +141,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 def _route(registry: CollectorRegistry, pages: Mapping[str, Page], actions: Mapping[str, Action]) -> "WSGIApplication":
     exposition: WSGIApplication = make_wsgi_app(registry)
+    instance = uuid.uuid4().hex
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
@@ -148,7 +153,7 @@ def _route(registry: CollectorRegistry, pages: Mapping[str, Page], actions: Mapp
         if method not in {"GET", "HEAD"}:
             return _answer(start_response, 405, b"only GET and HEAD are answered here\n", ("Allow", "GET, HEAD"))
         if path == "/metrics":
-            body = exposition({**environ, "REQUEST_METHOD": "GET"}, start_response)
+            body = exposition({**environ, "REQUEST_METHOD": "GET"}, _named(start_response, instance))
             return body if method == "GET" else ()
         page = pages.get(path)
         if page is None:
@@ -159,6 +164,15 @@ def _route(registry: CollectorRegistry, pages: Mapping[str, Page], actions: Mapp
         return text if method == "GET" else ()
 
     return application
+
+
+def _named(start_response: "StartResponse", instance: str) -> "StartResponse":
+    def start(
+        status: str, headers: list[tuple[str, str]], exc_info: "OptExcInfo | None" = None, /
+    ) -> Callable[[bytes], object]:
+        return start_response(status, [*headers, (metrics.INSTANCE_HEADER, instance)], exc_info)
+
+    return start
 
 
 def _answer_page(start_response: "StartResponse", path: str, page: Page) -> Iterable[bytes]:

@@ -259,6 +259,9 @@ DROPPED_SERIES: Final = "series"
 DROPPED_VALUES: Final = "values"
 ProcessKind = Literal["api", "runner", "dispatcher", "compactor", "exporter"]
 """Of what has a log and slots of its own; the supervisor has no bounded log to lose lines of."""
+INSTANCE_HEADER: Final = "X-Slipway-Instance"
+"""Of a page of metrics: which process it is of, one word that no other start of any server has. No label, which would
+make new series at each start; a page that is asked through a balancer cannot be compared with another without it."""
 PROCESS_ANY: Final = ""
 """Of what was lost in slots, which are added up without asking whose they are. To Prometheus it is no label at all."""
 

@@ -27,6 +27,7 @@ from slipway_serve.split.windows import WindowFile
 from slipway_signals.gate.answers import Leaves, is_whole
 from slipway_signals.gate.histogram import Histogram
 from slipway_signals.gate.records import ARMS, Arm, Generator, Window
+from slipway_signals.gate.scraping import ArmScrapes
 from slipway_signals.gate.tally import UNREAD, ArmTally, PairTally
 
 __all__ = ["Recorder"]
@@ -55,6 +56,7 @@ class Recorder:
         tolerances = {} if config.windows is None else config.windows.tolerances
         self._arms: dict[Arm, ArmTally] = {arm: ArmTally() for arm in ARMS}
         self._pairs = PairTally(tolerances)
+        self._scrapes: dict[Arm, ArmScrapes] = {arm: ArmScrapes() for arm in ARMS}
         self._offered = self._dropped = self._sockets = 0
         self._slips_us: list[int] = []
         self._tee: Tee | None = None
@@ -191,7 +193,7 @@ class Recorder:
     def _store(self, file: WindowFile, window: Window) -> bool:
         """Ask the arms' admin ports, then write; in a thread. Whether the file is full."""
         admins = {name: self._routing.config.arms[name].admin for name in ARMS}
-        facts = {name: facts_of(admin) for name, admin in admins.items() if admin is not None}
+        facts = {name: facts_of(admin, self._scrapes[name]) for name, admin in admins.items() if admin is not None}
         arms = {
             name: named(counts, facts[name].digests) if name in facts else counts
             for name, counts in window.arms.items()

@@ -11,7 +11,7 @@ import msgspec
 
 from slipway_signals import metrics
 from slipway_signals.gate.records import Counts, Scrape
-from slipway_signals.gate.scraping import scrape_of
+from slipway_signals.gate.scraping import ArmScrapes, scrape_of
 
 __all__ = ["ArmFacts", "facts_of", "named"]
 
@@ -27,8 +27,13 @@ class ArmFacts(NamedTuple):
     """Of the bundles that its processes serve, sorted; () where the page does not say."""
 
 
-def facts_of(admin: str) -> ArmFacts:
-    """Ask one admin port; blocks up to `TIMEOUT_S`."""
+def facts_of(admin: str, scrapes: ArmScrapes) -> ArmFacts:
+    """Ask one admin port, on a connection of its own; blocks up to `TIMEOUT_S`.
+
+    Args:
+        admin: Its address; many processes may be behind it.
+        scrapes: All of the arm until now; this one is added.
+    """
     import httpx  # not needed by a split that asks no admin port
 
     try:
@@ -39,7 +44,8 @@ def facts_of(admin: str) -> ArmFacts:
         problem = f"{admin} answered {answer.status_code} with {len(answer.content)} bytes"
         return ArmFacts(Scrape(ok=False, problem=problem), ())
     scrape = scrape_of(answer.text, date=answer.headers.get("date"), now=time.time())
-    return ArmFacts(scrape, _digests(answer.text) if scrape.ok else ())
+    digests = _digests(answer.text) if scrape.ok else ()
+    return ArmFacts(scrapes.add(scrape, answer.headers.get(metrics.INSTANCE_HEADER)), digests)
 
 
 def named(counts: Counts, digests: tuple[str, ...]) -> Counts:

@@ -9,7 +9,7 @@ server is counted in full: no coordinated omission, Tene 2013).
 from typing import Final, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from slipway_signals.gate.histogram import Histogram, Sketch
 
@@ -85,20 +85,24 @@ class Generator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Scrape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One arm's own figures at the end of a window, from its admin port; None where the series is not there."""
+    """One arm's own figures at the end of a window, from its admin port; None where the series is not there.
+
+    Counters grow from a zero that is anywhere: two of one run can be compared, one alone says nothing. Where several
+    processes answer for the arm, they are what was seen to grow of all of them (`scraping.ArmScrapes`).
+    """
 
     ok: bool
     problem: str | None = None
     """Why it is not ok."""
 
     cpu_s: float | None = None
-    """Processor time since the start of the process, a counter."""
+    """Processor time, a counter."""
 
     cpu_wait_s: float | None = None
-    """Time in which it could have run and no processor was free, since the start of the process, a counter."""
+    """Time in which it could have run and no processor was free, a counter."""
 
     requests: float | None = None
-    """Requests since the start of the process, a counter."""
+    """Requests, a counter."""
 
     in_flight: float | None = None
     queue_rows: float | None = None
@@ -106,10 +110,13 @@ class Scrape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """0 … 1."""
 
     cost_usd: float | None = None
-    """Since the start of the process, a counter."""
+    """A counter."""
 
     skew_s: float | None = None
     """The server's clock less ours, from the `Date` of its answer (whole seconds)."""
+
+    processes: int | UnsetType = UNSET
+    """How many processes have answered for the arm until now, where there were several."""
 
 
 class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,8 @@
-"""One arm's own figures out of the page of its admin port: CPU, queue, GPU, cost.
+"""One arm's own figures out of the pages of its admin port: CPU, queue, GPU, cost.
 
-It fetches nothing: who counts windows does. The invariant: it never raises; a page that cannot be read is a `Scrape`
-that says why, and a series that is not on the page is None, never 0.
+It fetches nothing: who counts windows does. The invariants: it never raises; a page that cannot be read is a `Scrape`
+that says why, and a series that is not on the page is None, never 0. A counter is compared with the same process's
+only: behind one address may be many, each with a past of its own.
 """
 
 import math
@@ -9,12 +10,17 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from msgspec.structs import replace
+
 from slipway_signals import metrics
 from slipway_signals.gate.records import Scrape
 
-__all__ = ["scrape_of"]
+__all__ = ["ArmScrapes", "scrape_of"]
 
 HOUR_S: Final = 3_600.0
+COUNTERS: Final = ("cpu_s", "cpu_wait_s", "requests", "cost_usd")
+MOST: Final = 1_000
+"""Processes of an arm that are remembered; who has not answered for longest is forgotten."""
 
 CPU: Final = metrics.PROCESS_CPU.name
 CPU_WAIT: Final = metrics.PROCESS_CPU_WAIT.name
@@ -58,6 +64,50 @@ def scrape_of(page: str, *, date: str | None, now: float) -> Scrape:
         cost_usd=None if usd_per_hour is None else usd_per_hour * now / HOUR_S,
         skew_s=_skew(date, now),
     )
+
+
+class ArmScrapes:
+    """One arm's scrapes, whichever of its processes answered each: a Service of Kubernetes asks another one each time.
+
+    With one process they stay as they are. With several, a counter is what was seen to grow, added up: numerator and
+    denominator of a ratio are then always of the same processes and times. The first page of a process adds nothing,
+    and neither does one whose counters fell: it was started again. What grew while no request was answered waits for
+    the next page with one. Gauges are of the process that answered. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[str, dict[str, float]] = {}
+        self._grown: dict[str, float] = {}
+        self._idle: dict[str, float] = {}
+
+    def add(self, scrape: Scrape, instance: str | None) -> Scrape:
+        """What the arm's scrape is.
+
+        Args:
+            scrape: Of the page of one process.
+            instance: Which one, as the header `metrics.INSTANCE_HEADER` of its answer says; all that do not say so
+                count as one.
+        """
+        if not scrape.ok:
+            return scrape
+        who = instance or ""
+        now = {field: value for field in COUNTERS if (value := getattr(scrape, field)) is not None}
+        before = self._pages.pop(who, None)
+        self._pages[who] = now
+        if len(self._pages) == 1:
+            self._grown = now
+            return scrape
+        if len(self._pages) > MOST:
+            del self._pages[next(iter(self._pages))]
+        if before is not None and before.keys() == now.keys() and all(now[field] >= before[field] for field in now):
+            for field, value in now.items():
+                self._idle[field] = self._idle.get(field, 0.0) + value - before[field]
+        if self._idle.get("requests", 1.0) > 0.0:
+            for field, growth in self._idle.items():
+                self._grown[field] = self._grown.get(field, 0.0) + growth
+            self._idle = {}
+        counters = {field: self._grown.get(field) for field in COUNTERS}
+        return replace(scrape, **counters, processes=len(self._pages))
 
 
 def _requests(sums: Mapping[str, float]) -> float | None:
