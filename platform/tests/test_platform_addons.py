@@ -85,6 +85,15 @@ def test_values_are_safe(managed: Run) -> None:
     assert prometheus["ruleSelectorNilUsesHelmValues"] is False
 
 
+def test_the_controller_of_releases_is_scraped(managed: Run) -> None:
+    """Else nobody is told of a release that was stopped, beside `SlipwayRolloutsSilent`."""
+    values = {one.name: one.inputs["values"] for one in managed.of("helm.sh/v3:Release")}
+
+    assert values["argo-rollouts"]["controller"]["metrics"] == {"enabled": True, "serviceMonitor": {"enabled": True}}
+    prometheus = values["kube-prometheus-stack"]["prometheus"]["prometheusSpec"]
+    assert prometheus["serviceMonitorSelectorNilUsesHelmValues"] is False
+
+
 def test_grafanas_password_is_a_secret_and_nowhere_else(managed: Run) -> None:
     secret = managed.one("core/v1:Secret", "grafana-admin")
 

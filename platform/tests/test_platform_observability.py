@@ -25,6 +25,15 @@ def test_every_dashboard_of_the_repository_is_there_as_it_is() -> None:
     assert all(len(str(one)) < MEBI for one in objects("lab", "observability").values())
 
 
+def test_rules_about_the_monitoring_are_those_of_the_repository() -> None:
+    groups = yaml.safe_load((ROOT / "observability/rules/monitoring.yaml").read_text())["groups"]
+
+    made = objects("lab", "observability")["PrometheusRule", "slipway-monitoring"]["spec"]["groups"]
+
+    assert made == groups
+    assert "SlipwayRolloutsSilent" in {rule["alert"] for group in made for rule in group["rules"]}
+
+
 def test_data_sources_are_the_clusters() -> None:
     text = objects("example", "observability")["ConfigMap", "slipway-datasources"]["data"]["slipway.yaml"]
 

@@ -32,6 +32,9 @@ MARGIN_S = 25
 TICKET = "SlipwayWorkerCrashLoop"
 BROKEN = 'slipway_worker_crash_looping{worker="api-0"} 1\n'
 ERRORS = 'http_server_request_duration_seconds_count{{http_response_status_code="500"}} {}\n'
+STOPPED = 'rollout_info{{name="{}",namespace="shop",phase="Abort",strategy="canary",traffic_router=""}} 1\n'
+"""As Argo Rollouts' controller says it; tests/lab has the controller itself."""
+
 DIGEST = 'slipway_build_info{{version="1",digest="{}"}} 1\n'
 NAMES = ("churn", "documents", "ranking", "search")
 
@@ -125,6 +128,15 @@ def test_a_page_does_not_wait_in_the_window(world: World) -> None:
     assert world.tickets("churn") == []
 
 
+def test_that_a_release_was_stopped_is_told_in_the_window_of_its_service(world: World) -> None:
+    world.pages["churn"].text = BROKEN + ERRORS.format(1_000) + STOPPED.format("churn")
+
+    ticket = world.stack.wait_for("SlipwayReleaseAborted", service="churn", namespace="shop")
+
+    assert ticket["receiver"] == "/ticket/team-churn"
+    assert world.tickets("churn") == []
+
+
 def test_while_a_new_digest_is_rolled_out_tickets_wait_without_a_window(world: World) -> None:
     """A quarter of an hour later the ticket arrives, if what it is about has not ended."""
     page, stack = world.pages["search"], world.stack
@@ -134,8 +146,9 @@ def test_while_a_new_digest_is_rolled_out_tickets_wait_without_a_window(world: W
     assert eventually(lambda: not stack.query(deploying), 30), "the first digest is no longer new"
     before, told = len(stack.received()), len(world.tickets("search"))
 
-    page.text = DIGEST.format("sha256:b") + BROKEN + ERRORS.format(0)
+    page.text = DIGEST.format("sha256:b") + BROKEN + ERRORS.format(0) + STOPPED.format("search")
     is_silent = eventually(lambda: any(alert["status"]["inhibitedBy"] for alert in world.known("search")), 20)
+    stack.wait_for("SlipwayReleaseAborted", service="search", after=before)  # nobody keeps this quiet
     heard, is_new = world.tickets("search")[told:], bool(stack.query(deploying))
     stack.wait_for(TICKET, service="search", after=before)
 

@@ -2,7 +2,7 @@
 
 The questions go to the Prometheus of `watched`. The commands run in a copy of the repository, as they are written, with
 the names filled in as for the person on call; those that change something change the canary, which then goes back.
-What only a playbook says is run by the drills of the game day.
+What only a playbook says is run by the drills of the game day; what asks a cluster, by tests/lab.
 """
 
 import json
@@ -30,6 +30,7 @@ COMMAND_S = 120
 SAYS_NO = {"slipway doctor": {0, 1}}
 """Exit statuses that are an answer: `doctor` is about the machine that runs the tests."""
 
+IN_A_CLUSTER = "slipway traffic "
 PROGRAMS = {"slipway", "curl", "promtool", "amtool", "df"}
 
 
@@ -54,13 +55,14 @@ class Ground(Struct, frozen=True):
 
 
 def typed() -> dict[str, str]:
-    """Each line to be typed, once, with the page that it was found on."""
+    """Each line to be typed here, once, with the page that it was found on."""
     found: dict[str, str] = {}
     for page in PAGES:
         blocks = [block for section in page.sections for block in page.commands(section.heading)]
         for block in [*blocks, *(cause.command for cause in page.causes if cause.command)]:
             for line in block.splitlines():
-                found.setdefault(line, page.name)
+                if not line.startswith(IN_A_CLUSTER):
+                    found.setdefault(line, page.name)
     return found
 
 

@@ -68,13 +68,17 @@ CLUSTER = """
 kube_pod_container_status_restarts_total{{container="churn",pod="churn-7f9c-x2x4q"}} {restarts}
 kube_pod_container_resource_limits{{container="churn",pod="churn-7f9c-x2x4q",resource="memory"}} 2.147483648e+09
 container_memory_working_set_bytes{{container="churn",pod="churn-7f9c-x2x4q"}} 1.288490188e+09
+rollout_info{{name="churn",namespace="shop",phase="Progressing",strategy="canary",traffic_router=""}} 1
+rollout_info_replicas_unavailable{{name="churn",namespace="shop"}} 0
+analysis_run_info{{name="churn-6d5f8b7c9-2-0",namespace="shop",phase="Successful"}} 1
 DCGM_FI_DEV_FB_USED{{container="churn",Hostname="gpu-1",gpu="0"}} 9870
 DCGM_FI_DEV_FB_FREE{{container="churn",Hostname="gpu-1",gpu="0"}} 14706
 slipway_device_utilisation_ratio{{device="gpu:0"}} 0.71
 slipway_device_memory_bytes{{device="gpu:0",state="used"}} 1.0349445120e+10
 slipway_device_memory_bytes{{device="gpu:0",state="total"}} 2.5769803776e+10
 """
-"""As kube-state-metrics 2.13, cAdvisor and dcgm-exporter 3.3 write them; and ours, of a host with a GPU."""
+"""As kube-state-metrics 2.13, cAdvisor, Argo Rollouts 1.9 (a release that goes on) and dcgm-exporter 3.3 write them;
+and ours, of a host with a GPU."""
 
 
 class Watched(Struct, frozen=True):

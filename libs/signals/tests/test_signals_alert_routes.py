@@ -13,7 +13,7 @@ from slo_files import AVAILABILITY, LATENCY, read
 from slipway_signals.slo.alertmanager import render_alertmanager
 from slipway_signals.slo.errors import SloError
 from slipway_signals.slo.model import DAYS
-from slipway_signals.slo.selectors import Matcher
+from slipway_signals.slo.selectors import Matcher, parse_selector
 
 DAY_MINUTES = 24 * 60
 OWNERS = ("team churn", 'the "A" team', "a\\b", "a/b?c#d", "müller@example.com", "x" * 300)
@@ -115,6 +115,34 @@ def test_the_tickets_of_a_service_with_a_window_are_grouped_as_those_of_any_othe
     waiting = [route for route in routes if "mute_time_intervals" in route]
     assert [route["group_by"] for route in waiting] == [["service", "model", "category"], ["service", "category"]]
     assert [route["group_by"] for route in waiting] == plain[-2:]
+
+
+@pytest.mark.parametrize(("category", "waits"), [("restart", True), ("release", False)])
+def test_what_a_release_says_of_itself_waits_for_no_window(category: str, *, waits: bool) -> None:
+    """A window is when releases are made: that one was stopped is to be told then."""
+    labels = {"owner": "team-churn", "severity": "ticket", "service": "churn", "category": category}
+    routes = config_of(windowed("monday 09:00-10:00 UTC"))["route"]["routes"]
+
+    taken = next(route for route in routes if all(fits(one, labels) for one in route["matchers"]))
+
+    assert taken["receiver"] == "ticket-team-churn"
+    assert ("mute_time_intervals" in taken) is waits
+
+
+def test_a_deploy_keeps_quiet_nothing_that_a_release_says_of_itself() -> None:
+    inhibited = {
+        rule["source_matchers"][0]: rule["target_matchers"] for rule in config_of(AVAILABILITY)["inhibit_rules"]
+    }
+
+    targets = inhibited['alertname="SlipwayDeployInProgress"']
+    assert all(fits(one, {"severity": "ticket", "category": "restart"}) for one in targets)
+    assert not all(fits(one, {"severity": "ticket", "category": "release"}) for one in targets)
+
+
+def fits(matcher: str, labels: dict[str, str]) -> bool:
+    """As Alertmanager reads a matcher: a label that is not there is empty."""
+    found = parse_selector(f"x{{{matcher}}}").matchers[0]
+    return found.accepts(labels.get(found.label, ""))
 
 
 def is_ticket(route: dict[str, Any]) -> bool:

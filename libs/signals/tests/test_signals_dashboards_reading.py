@@ -57,6 +57,12 @@ def test_no_value_can_end_the_string_it_stands_in(hostile: str, operator: str) -
     assert found.matchers[0].accepts(hostile) is (operator in {"=", "=~"})
 
 
+def test_what_label_replace_has_found_is_no_variable() -> None:
+    promql = 'label_replace(up{service="$service"}, "a", "$1-$2", "b", "(.)(.)")'
+
+    assert put(promql, {"service": ["churn"]}) == promql.replace("$service", "churn")
+
+
 def test_a_rate_looks_at_four_scrapes_at_least() -> None:
     assert put("rate(x[$__rate_interval])") == "rate(x[60s])"
     assert put("rate(x[$__rate_interval])", interval_s=300) == "rate(x[315s])"

@@ -39,7 +39,7 @@ VALUES = {
     "service": "churn", "slo": "churn-availability", "model": "churn", "instance": "127.0.0.1:8002",
     "alertname": "SlipwaySLOFastBurn", "folder": "services/churn", "capture": "captured", "release": "sha256:ab",
     "previous": "sha256:cd", "server": "http://127.0.0.1:8000", "admin": "http://127.0.0.1:8002",
-    "prometheus": "http://127.0.0.1:9090", "alertmanager": "http://127.0.0.1:9093", "pid": "1",
+    "namespace": "shop", "prometheus": "http://127.0.0.1:9090", "alertmanager": "http://127.0.0.1:9093", "pid": "1",
 }  # fmt: skip
 NAMELESS = re.compile(r"\(\{[^}]*\}")
 """`({service="churn"}`: a selector of every metric."""

@@ -1,8 +1,9 @@
 """What watches a service: its scrape, and the rules that `slipway slo build` made of its objectives.
 
-It writes no rule about a service; `slipway_signals.slo` does, and the repository has them in `observability/rules`. The
-invariants: stable and canary are labels of the target, as docs/signals.md asks; a service without objectives is
-refused, because nobody would be told of its failures and no release of it could be judged.
+It writes no rule about a service; `slipway_signals.slo` does, and the repository has them in `observability/rules`. Put
+in is the name of the rollout alone. The invariants: stable and canary are labels of the target, as docs/signals.md
+asks; a service without objectives is refused, because nobody would be told of its failures and no release of it could
+be judged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ __all__ = ["pod_monitor", "read_rules", "rule_objects"]
 
 MONITORING: Final = "monitoring.coreos.com/v1"
 POD: Final = "__meta_kubernetes_pod_label_"
+ROLLOUT: Final = 'rollout_info{{name="{}"'
+"""How a rule of `slipway_signals.slo.release_watches` begins to ask."""
 
 
 def pod_monitor(service: ServiceSettings, namespace: str) -> Manifest:
@@ -73,6 +76,7 @@ def rule_objects(service: ServiceSettings, namespace: str, rules: Mapping[str, t
         StackRefusedError: There is none: `slo` is wrong, or `slipway slo build` has not run.
     """
     name = promised(service)
+    rollout = (ROLLOUT.format(name), ROLLOUT.format(service.object_name))
     own = {stem: groups for stem, groups in rules.items() if _about(groups) == {name}}
     if not own:
         known = sorted({about for groups in rules.values() for about in _about(groups)} - {"monitoring"})
@@ -87,8 +91,13 @@ def rule_objects(service: ServiceSettings, namespace: str, rules: Mapping[str, t
             f"{service.object_name}-{stem.removeprefix(name).lstrip('-.').replace('.', '-')}",
             namespace,
             labels=labels_of(service),
-            spec={"groups": list(groups)},
+            spec={"groups": [_of_rollout(group, *rollout) for group in groups]},
         )
+
+
+def _of_rollout(group: Body, ours: str, theirs: str) -> Body:
+    """Rules know a rollout by its service's name; here it may have another, and two may share the objectives."""
+    return {**group, "rules": [{**rule, "expr": rule["expr"].replace(ours, theirs)} for rule in group["rules"]]}
 
 
 def _about(groups: tuple[Body, ...]) -> set[str]:

@@ -363,6 +363,10 @@ def _monitoring() -> Iterator[Panel]:
             ),
             "took its configuration: {{job}} {{instance}}",
         ),
+        (
+            'clamp_max(count(rollout_info), 1) or 0 * count(up{rollouts_pod_template_hash!=""})',
+            "tells of releases",
+        ),
         words=YES,
         width=8,
     )

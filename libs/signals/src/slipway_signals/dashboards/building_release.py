@@ -19,6 +19,7 @@ from slipway_signals.dashboards.building_shapes import (
     value,
 )
 from slipway_signals.dashboards.reading import Dashboard, Panel
+from slipway_signals.slo.release_watches import INFO, of_rollout
 
 __all__ = ["release"]
 
@@ -38,7 +39,7 @@ def release() -> Dashboard:
         variables=(SERVICE, MODEL),
         annotations=marks(S),
         links=links_of("slipway-release"),
-        panels=placed((*_difference(), *_felt(), *_inside(), *_said(), *_money())),
+        panels=placed((*_difference(), *_felt(), *_inside(), *_said(), *_money(), *_rollout())),
     )
 
 
@@ -194,6 +195,18 @@ def _money() -> Iterator[Panel]:
         (f"1000 / 3600 * {share(usd, f'{rows} - ({probes} or 0 * {rows})')}", "{{track}}"),
         unit="currencyUSD",
         no_value="no service says its cost",
+    )
+
+
+def _rollout() -> Iterator[Panel]:
+    known = of_rollout(f'{INFO}{{name="$service"}}')
+    yield table(
+        16,
+        "Where the release stands",
+        "Does the controller go on, wait, or has it stopped, by its own word?",
+        {"namespace": "namespace", "phase": "phase"},
+        (f"max by (namespace, phase) ({known})", value("rollouts", unit="none", decimals=0)),
+        no_value="no controller of rollouts is scraped, or it has no rollout of this name",
     )
 
 

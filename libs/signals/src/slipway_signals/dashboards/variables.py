@@ -16,7 +16,8 @@ __all__ = ["DashboardError", "legend_text", "substitute"]
 SCRAPES: Final = 4
 """A rate looks at no fewer scrapes than these: one that fails must not empty it."""
 
-_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)(?::(\w+))?\}|(\w+))")
+_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)(?::(\w+))?\}|([a-zA-Z_]\w*))")
+"""`$1` is none: it is what `label_replace` has found."""
 _LEGEND: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 

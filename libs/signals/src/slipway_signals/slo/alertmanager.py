@@ -3,7 +3,7 @@
 It starts nothing. The invariants: a page is never muted and never waits for a deploy; all pages of a service are one
 message, so that a dead service wakes somebody once; nothing is lost: what no route names goes to the platform's
 tickets, and that messages are lost is told in two ways. Deploys quiet what they cause for as long as they last (an
-inhibition needs nobody to lift it).
+inhibition needs nobody to lift it), and never that they were stopped.
 Source: https://prometheus.io/docs/alerting/0.25/configuration/
 """
 
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from slipway_signals.slo.model import DAYS, DeployWindow, ServiceSlos
 from slipway_signals.slo.monitoring import FAILING, OWNER, WATCHDOG
 from slipway_signals.slo.promrules import Timing, render_yaml
+from slipway_signals.slo.release_watches import CATEGORY as RELEASE
 from slipway_signals.slo.selectors import Matcher
 
 __all__ = ["WEBHOOK", "render_alertmanager"]
@@ -80,7 +81,7 @@ def _root(services: Sequence[ServiceSlos], owners: Sequence[str], timing: Timing
     for owner in owners:
         for service in services:
             if service.deploy_windows and owner == service.owner:
-                waiting = (f'service="{service.service}"', 'slo=""')
+                waiting = (f'service="{service.service}"', 'slo=""', Matcher("category", "!=", RELEASE).text)
                 routes += _tickets(owner, timing, *waiting, muted=f"deploy-{service.service}")
         routes += _tickets(owner, timing)
     return {

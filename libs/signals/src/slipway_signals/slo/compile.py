@@ -23,6 +23,7 @@ from slipway_signals.slo.operation import operation_watches
 from slipway_signals.slo.platform_watches import platform_watches
 from slipway_signals.slo.promised_watches import promised_watches
 from slipway_signals.slo.promrules import INTERVAL_S, Alert, Group, Record, Timing, render_groups
+from slipway_signals.slo.release_watches import release_watches
 from slipway_signals.slo.series import Known, selectors_of
 from slipway_signals.slo.slo_drills import slo_cases
 from slipway_signals.slo.watch_drills import looks_back_weeks, watch_cases
@@ -85,6 +86,7 @@ def parts_of(service: ServiceSlos, timing: Timing, known: Known) -> tuple[Part, 
     watches = [
         *operation_watches(service.service, service.owner, timing),
         *platform_watches(service.service, service.owner, timing),
+        *release_watches(service.service, service.owner, timing),
     ]
     watches += [
         watch

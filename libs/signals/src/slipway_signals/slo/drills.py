@@ -64,12 +64,18 @@ def counter(phases: Iterable[tuple[float, Decimal | float]], step_s: int = STEP_
 
 
 def gauge(phases: Iterable[tuple[float, Decimal | float | None]], step_s: int = STEP_S) -> str:
-    """A gauge that has, in each phase, one value; None: the series is not there."""
-    parts = []
+    """A gauge that has, in each phase, one value; None: the series is not there, and the first scrape says so."""
+    parts: list[str] = []
+    is_there = False
     for seconds, value in phases:
         steps = round(seconds / step_s)
-        if steps > 0:
-            parts.append(f"_x{steps}" if value is None else f"{_text(Decimal(str(value)))}x{steps - 1}")
+        if steps <= 0:
+            continue
+        if value is not None:
+            parts.append(f"{_text(Decimal(str(value)))}x{steps - 1}")
+        else:
+            parts += ["stale", f"_x{steps - 1}"] if is_there and steps > 1 else ["stale" if is_there else f"_x{steps}"]
+        is_there = value is not None
     return " ".join(parts)
 
 

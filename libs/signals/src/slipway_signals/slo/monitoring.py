@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from slipway_signals.slo.promrules import Timing
+from slipway_signals.slo.release_watches import INFO
 from slipway_signals.slo.selectors import parse_selector
 from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
 
@@ -24,6 +25,8 @@ WINDOW_S: Final = 600
 back it may tell of an alert only at the end of that. A window of five minutes had gaps, and was over too early."""
 
 QUARTER_S: Final = 900
+SILENT_S: Final = 600
+"""A controller that is replaced is back sooner."""
 
 
 def monitoring_watches(timing: Timing) -> Iterator[Watch]:
@@ -72,6 +75,7 @@ def monitoring_watches(timing: Timing) -> Iterator[Watch]:
         ),
     )
     yield make.not_reloaded()
+    yield make.no_releases()
 
 
 class _Maker(Shapes):
@@ -144,6 +148,31 @@ class _Maker(Shapes):
                 (
                     "{{ $labels.job }} at {{ $labels.instance }} refused its last configuration 5 minutes ago or more, "
                     "and runs on with the one before."
+                ),
+            ),
+        )
+
+    def no_releases(self) -> Watch:
+        """Pods of rollouts are scraped, and who moves them is not; where there is no rollout nobody is missed."""
+        pods = "rollouts_pod_template_hash"
+        return self.yes_or_no(
+            "SlipwayRolloutsSilent",
+            f'count(up{{{pods}!=""}})\nunless on() {INFO}',
+            Input(series=f'up{{service="churn",{pods}="6d5f8b"}}', kind="gauge", healthy=1),
+            Input(
+                series=f'{INFO}{{name="churn",namespace="shop",phase="Completed"}}',
+                kind="gauge",
+                healthy=1,
+                is_gone=True,
+            ),
+            value="1",
+            category="monitoring",
+            for_s=SILENT_S,
+            told=(
+                "Nobody hears of releases that are stopped",
+                (
+                    "The metrics of Argo Rollouts have been missing for 10 minutes, and {{ $value }} pods of rollouts "
+                    "are scraped: `SlipwayReleaseAborted` and `SlipwayReleaseWaits` cannot fire."
                 ),
             ),
         )

@@ -36,13 +36,15 @@ PANELS: Final = {
     "SlipwayMetricsUnreadable": ("slipway-debug", 63),
     "SlipwayWatchdog": ("slipway-debug", 71),
     **dict.fromkeys(
-        ("SlipwayMonitoringDown", "SlipwayNoAlertmanager", "SlipwayConfigNotLoaded"), ("slipway-debug", 72)
+        ("SlipwayMonitoringDown", "SlipwayNoAlertmanager", "SlipwayConfigNotLoaded", "SlipwayRolloutsSilent"),
+        ("slipway-debug", 72),
     ),
     **dict.fromkeys(
         ("SlipwayRuleFailures", "SlipwayRulesLate", "SlipwayAlertsNotSent", "SlipwayNotificationsFailing"),
         ("slipway-debug", 73),
     ),
     "SlipwayCostRising": ("slipway-exec", 7),
+    **dict.fromkeys(("SlipwayReleaseAborted", "SlipwayReleaseWaits"), ("slipway-release", 16)),
     "SlipwayPredictionDrift": ("slipway-drift", 2),
     "SlipwayFeatureDrift": ("slipway-drift", 4),
     "SlipwayFeatureDefects": ("slipway-drift", 6),

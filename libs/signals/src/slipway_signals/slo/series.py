@@ -21,7 +21,7 @@ TARGET_LABELS: Final = frozenset(
 )
 """Labels that the scrape configuration gives, never the program."""
 
-EXTERNAL: Final = ("kube_", "container_", "DCGM_")
+EXTERNAL: Final = ("kube_", "container_", "DCGM_", "rollout_", "analysis_run_")
 """Beginnings of names that other exporters bring; their labels are theirs."""
 
 MONITORING: Final = ("prometheus_", "alertmanager_")

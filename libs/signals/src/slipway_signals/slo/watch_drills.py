@@ -116,6 +116,8 @@ def _series(drill: Drill, phases: Iterable[tuple[float, str]], step_s: int) -> d
 
 def _value(each: Input, phase: str) -> float | None:
     match phase:
+        case "faulty" if each.is_gone:
+            return None
         case "faulty" if each.faulty is not None:
             return each.faulty
         case "near" if each.near is not None:

@@ -43,6 +43,9 @@ class Input(Struct, frozen=True, kw_only=True):
     faulty: float | None = None
     """In the fault; None: the same as healthy."""
 
+    is_gone: bool = False
+    """Whether the series is not there in the fault."""
+
 
 class Drill(Struct, frozen=True, kw_only=True):
     """The fault that an alert is for."""
