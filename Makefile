@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak longload e2e gameday lab gate check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
+LAB_BUILD = .venv/bin/slipway lab build
 
 help: ## show the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
@@ -23,9 +24,9 @@ longload: ## churn under load for long: nobody failed, no worker grows (LOAD_S=1
 	@LOAD_S=$${LOAD_S:-1800} $(PYTHON) -m pytest -m soak -s tests/chaos/test_chaos_long_load.py $(ARGS)
 
 e2e: ## every alert fired by its fault, every panel and runbook asked, images run, a fork: real programs, minutes
-	@sh scripts/setup.sh dev && sh scripts/system-packages.sh && sh scripts/cosign.sh && sh scripts/actionlint.sh && { .venv/bin/slipway lab build >/dev/null || true; } # without it tests of the lab skip
-	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "e2e and not alone" --timeout 900 $(ARGS)
-	@$(PYTHON) -m pytest -m "e2e and alone" --timeout 900 $(ARGS) || [ $$? = 5 ] # 5: ARGS left none
+	@sh scripts/setup.sh dev && sh scripts/system-packages.sh && sh scripts/cosign.sh && sh scripts/actionlint.sh && { $(LAB_BUILD) >/dev/null || true; } # without it tests of the lab skip
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "e2e and not alone" --timeout 900 $(ARGS) || [ $$? = 5 ] # 5: ARGS left none
+	@$(PYTHON) -m pytest -m "e2e and alone" --timeout 900 $(ARGS) || [ $$? = 5 ]
 
 gameday: ## inject each of the known failures, follow its playbook as written, and see the alert resolve
 	@sh scripts/setup.sh dev

@@ -30,7 +30,7 @@ from slipway_lab.workshop import (
     staging,
 )
 
-__all__ = ["BuildError", "binary", "build_all", "clean", "key_of"]
+__all__ = ["BuildError", "binary", "build_all", "clean", "key_of", "missing"]
 
 FLAGS: Final = ("-trimpath", "-buildvcs=false")
 ROOM_BYTES: Final = 1024**3
@@ -88,6 +88,11 @@ def build_all(names: Iterable[str], say: Say, *, workshop: Workshop | None = Non
         with locked(workshop, say):
             _build_missing(programs, workshop, say)
     return {program.name: _place(program, workshop) for program in programs}
+
+
+def missing(workshop: Workshop) -> list[str]:
+    """Names of the programs that the cache lacks; none is built."""
+    return [name for name, program in PROGRAMS.items() if not _place(program, workshop).is_file()]
 
 
 def clean(workshop: Workshop) -> int:

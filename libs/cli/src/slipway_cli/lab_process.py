@@ -1,8 +1,8 @@
 """What the verbs of `slipway lab` share: the process that does it, and what it told.
 
 It starts nothing of a lab itself: `python -m slipway_lab` does, in a process of its own, because the lab is a tool
-beside the product and no package imports it. The invariant: on Ctrl-C that process is told once, and waited for while
-it cleans up.
+beside the product and no package imports it. The invariant: on Ctrl-C and on SIGTERM that process is told once, and
+waited for while it cleans up.
 """
 
 import signal
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -48,14 +48,23 @@ def run_lab(terminal: Terminal, *arguments: str) -> Any:
     """
     words = subprocess.DEVNULL if terminal.quiet else None
     command = lab_command(("--json", *arguments))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, process_group=0)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        told, _ = process.communicate()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.communicate()  # it removes what it made; a second Ctrl-C leaves it to that
-        raise
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words, process_group=0)
+        try:
+            told, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.communicate()  # it removes what it made; a second Ctrl-C leaves it to that
+            raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return _decoded(told, process.returncode)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` says it twice: to the process, and to its group
+    raise KeyboardInterrupt
 
 
 def _decoded(told: bytes, status: int) -> Any:
