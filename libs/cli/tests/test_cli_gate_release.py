@@ -32,6 +32,9 @@ def slower(weights, batch):
     return {{"churn_probability": weights(batch)["probability"]}}
 """
 
+BUSY = {"stable_breached", "generator_slip", "generator_cpu", "cpu_contended"}
+"""What the gate says where there is no processor time for two versions and their load."""
+
 
 def script(name: str, *arguments: str | Path, home: Path) -> "subprocess.CompletedProcess[str]":
     """A script of the repository, to its end."""
@@ -85,6 +88,9 @@ def test_a_change_that_slows_churn_by_a_fifth_is_refused(built_home: Path, churn
     assert unchanged.returncode == 0
     assert "nothing that services/churn is made of has changed" in unchanged.stderr
     assert said.returncode == 1, said.stderr
+    assert decision["verdict"] != "pass"
+    if busy := [one["text"] for one in decision["findings"] if one["code"] in BUSY]:
+        pytest.skip(f"refused, but without a verdict, as this machine is busy: {busy[0]}")
     assert said.stdout.startswith("fail\n")
     assert {one["metric"] for one in decision["metrics"] if one["verdict"] == "fail"} & {"latency.p50", "latency.p95"}
     assert (tmp_path / "gate" / "evidence.html").exists()

@@ -130,10 +130,11 @@ def go_back(kubectl: "Kubectl", name: str, image: str, wait_s: float, *, is_dry:
     """
     from slipway_cli.kubectl import ROLLOUT
     from slipway_cli.rollout_changes import RolloutStateError, previous_set, template_patch
-    from slipway_cli.rollouts import read_rollout, replica_sets_of
+    from slipway_cli.rollout_questions import ask_rollout
+    from slipway_cli.rollouts import replica_sets_of
 
     began = time.monotonic()
-    rollout = read_rollout(kubectl.get(ROLLOUT, name))
+    rollout = ask_rollout(kubectl, name)
     found = previous_set(rollout, replica_sets_of(rollout, kubectl.list("replicasets.apps")), image)
     if is_dry:
         return 0.0
@@ -143,7 +144,7 @@ def go_back(kubectl: "Kubectl", name: str, image: str, wait_s: float, *, is_dry:
         kubectl.patch(ROLLOUT, name, {"spec": {"paused": False}})
     first, target, is_told = rollout.current, found.hash, False
     while True:
-        rollout = read_rollout(kubectl.get(ROLLOUT, name))
+        rollout = ask_rollout(kubectl, name)
         if rollout.current not in {first, target}:
             target = rollout.current  # the controller hashes as it does; the template is what we sent
         if _is_back(rollout, target):

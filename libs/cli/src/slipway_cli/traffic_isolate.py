@@ -35,20 +35,16 @@ def isolate_pod(
     context: str | None,
 ) -> None:
     """Read, decide, patch."""
-    from slipway_cli.kubectl import ROLLOUT, Kubectl, split_name
     from slipway_cli.rollout_changes import ISOLATED, isolation
-    from slipway_cli.rollouts import pods_of, read_rollout
+    from slipway_cli.rollout_questions import ask_pods, find_rollout
 
-    namespace, name = split_name(rollout)
-    kubectl = Kubectl(namespace, kubeconfig=kubeconfig, context=context)
-    found = read_rollout(kubectl.get(ROLLOUT, name))
-    pods = pods_of(kubectl.list("pods", ",".join(f"{key}={value}" for key, value in sorted(found.selector.items()))))
-    patch = isolation(found, pods, pod, is_forced=anyway)
+    kubectl, found = find_rollout(rollout, kubeconfig=kubeconfig, context=context)
+    patch = isolation(found, ask_pods(kubectl, found), pod, is_forced=anyway)
     if not dry_run:
         kubectl.patch("pod", pod, patch)
     terminal.document({"pod": pod, "patch": patch, "was_sent": not dry_run})
     terminal.result(pod)
     terminal.say(
         f"{'would lose' if dry_run else 'lost'} its traffic, and is replaced; when you are done: "
-        f"kubectl --namespace {namespace} delete pod --selector {ISOLATED}={name}"
+        f"kubectl --namespace {found.namespace} delete pod --selector {ISOLATED}={found.name}"
     )

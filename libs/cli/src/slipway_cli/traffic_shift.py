@@ -51,13 +51,11 @@ def shift_traffic(
 ) -> int:
     """Read, decide, patch, wait."""
     from slipway_bundle.errors import UsageError
-    from slipway_cli.kubectl import ROLLOUT, Kubectl, split_name
+    from slipway_cli.kubectl import ROLLOUT
     from slipway_cli.rollout_changes import shift_to
-    from slipway_cli.rollouts import read_rollout
+    from slipway_cli.rollout_questions import find_rollout
 
-    namespace, name = split_name(rollout)
-    kubectl = Kubectl(namespace, kubeconfig=kubeconfig, context=context)
-    found = read_rollout(kubectl.get(ROLLOUT, name))
+    kubectl, found = find_rollout(rollout, kubeconfig=kubeconfig, context=context)
     shift = shift_to(found, target)
     if shift.is_unjudged and not reason:
         raise UsageError(
@@ -67,11 +65,11 @@ def shift_traffic(
     if not dry_run:
         if reason:
             kept = {"metadata": {"annotations": {"slipway.dev/shifted": f"{target}: {reason}"}}}
-            kubectl.patch(ROLLOUT, name, kept)
+            kubectl.patch(ROLLOUT, found.name, kept)
         if shift.spec is not None:
-            kubectl.patch(ROLLOUT, name, {"spec": shift.spec})
+            kubectl.patch(ROLLOUT, found.name, {"spec": shift.spec})
         if shift.status is not None:
-            kubectl.patch(ROLLOUT, name, {"status": shift.status}, subresource="status")
+            kubectl.patch(ROLLOUT, found.name, {"status": shift.status}, subresource="status")
     is_reached = dry_run or _is_reached(kubectl, found, shift.weight, wait_s)
     terminal.document({"rollout": rollout, "shift": shift, "was_sent": not dry_run, "is_reached": is_reached})
     terminal.say(f"{'would send' if dry_run else 'sent'}: spec {shift.spec}, status {shift.status}; {shift.text}")
@@ -84,12 +82,11 @@ def shift_traffic(
 
 def _is_reached(kubectl: "Kubectl", before: "Rollout", weight: int | None, wait_s: float) -> bool:
     """Whether the router has the weight, or there is one version left, before the time is over."""
-    from slipway_cli.kubectl import ROLLOUT
-    from slipway_cli.rollouts import read_rollout
+    from slipway_cli.rollout_questions import ask_rollout
 
     deadline = time.monotonic() + wait_s
     while weight is not None and wait_s:
-        now = read_rollout(kubectl.get(ROLLOUT, before.name))
+        now = ask_rollout(kubectl, before.name)
         is_promoted = weight == 100 and now.stable == before.current and not now.has_canary
         if is_promoted or (weight < 100 and now.weight in {weight, None}):
             return True

@@ -24,14 +24,12 @@ def show_traffic(terminal: Terminal, rollout: str, *, kubeconfig: str | None, co
     """Ask, and draw."""
     from rich.table import Table
 
-    from slipway_cli.kubectl import ROLLOUT, Kubectl, split_name
     from slipway_cli.rollout_analyses import analyses_of
-    from slipway_cli.rollouts import arms_of, pods_of, read_rollout
+    from slipway_cli.rollout_questions import ask_pods, find_rollout
+    from slipway_cli.rollouts import arms_of
 
-    namespace, name = split_name(rollout)
-    kubectl = Kubectl(namespace, kubeconfig=kubeconfig, context=context)
-    found = read_rollout(kubectl.get(ROLLOUT, name))
-    pods = pods_of(kubectl.list("pods", ",".join(f"{key}={value}" for key, value in sorted(found.selector.items()))))
+    kubectl, found = find_rollout(rollout, kubeconfig=kubeconfig, context=context)
+    pods = ask_pods(kubectl, found)
     analyses = analyses_of(found, kubectl.list("analysisruns.argoproj.io"))[:ANALYSES]
     arms = arms_of(found, pods)
     terminal.document({"rollout": found, "arms": arms, "pods": pods, "analyses": analyses})
