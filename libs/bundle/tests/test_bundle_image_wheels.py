@@ -1,5 +1,6 @@
 """Wheels for an image: hash-checked, for the target and not for this machine, from the cache when it knows them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from image_fakes import NATIVE, PURE, Workshop, make_wheel
 
 from slipway_bundle.digest import digest_bytes
 from slipway_bundle.image.archives import LayerWriter, put_archive
-from slipway_bundle.image.errors import MemberError, WheelMismatchError, WheelMissingError
+from slipway_bundle.image.errors import DownloadError, MemberError, WheelMismatchError, WheelMissingError
 from slipway_bundle.image.installing import install_members, install_wheels
 from slipway_bundle.image.wheels import Wheel, fetch_wheels
 from slipway_bundle.manifest import Package
@@ -46,6 +47,16 @@ def test_a_wheel_for_another_machine_is_no_wheel(workshop: Workshop, tmp_path: P
         fetch_wheels([block("armonly", wheel)], TARGET, tmp_path / "wheels", environ=workshop.environ)
 
     assert "sdists are not built" in str(caught.value.hint)
+
+
+def test_an_index_that_nobody_answers_at_is_no_missing_wheel(workshop: Workshop, tmp_path: Path) -> None:
+    wheel = make_wheel(workshop.root / "index", "faraway", PURE, {"faraway.py": b""})
+    environ = os.environ | {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_RETRIES": "1"}
+
+    with pytest.raises(DownloadError, match="could not fetch the wheels") as caught:
+        fetch_wheels([block("faraway", wheel)], TARGET, tmp_path / "wheels", environ=environ)
+
+    assert "pip config list" in str(caught.value.hint)
 
 
 def test_an_index_with_other_bytes_is_refused(workshop: Workshop, tmp_path: Path) -> None:

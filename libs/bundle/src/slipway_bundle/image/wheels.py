@@ -45,6 +45,8 @@ DOWNLOAD_TIMEOUT_S: Final = 1800.0
 """For all wheels of one platform; pip has its own timeout for each connection."""
 
 _MISSING: Final = re.compile(r"No matching distribution found for (\S+)")
+_UNREACHED: Final = "connection broken by"
+"""What pip says of each try; it then goes on as if the index had nothing."""
 
 
 class Wheel(Struct, frozen=True, kw_only=True):
@@ -157,7 +159,7 @@ def _failure(stderr: bytes, target: Target) -> WheelMissingError | WheelMismatch
             f"a wheel for {target.text} does not have a hash of the lock:\n{last_lines(stderr)}",
             hint="the index has other bytes than when the lock was made: find out why before `make lock`",
         )
-    if match := _MISSING.search(text):
+    if (match := _MISSING.search(text)) and _UNREACHED not in text:
         package = match[1]
         return WheelMissingError(
             f"{package} has no wheel for {target.text} and Python {target.python} with a hash of the lock",
