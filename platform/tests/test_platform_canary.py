@@ -119,7 +119,9 @@ def test_a_stage_job_measures_what_the_rollout_runs() -> None:
     path = next(one for one in given if one["name"] == "candidate-bundle")["valueFrom"]["fieldRef"]["fieldPath"]
 
     assert path == "spec.template.spec.containers[0].image"
-    assert objects("lab")["Rollout", "churn"]["spec"]["template"]["spec"]["containers"][0]["name"] == "model"
+    assert (
+        objects("lab")["Rollout", "churn"]["spec"]["template"]["spec"]["containers"][0]["image"].count("@sha256:") == 1
+    )
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -167,8 +169,8 @@ def test_pods_that_never_get_ready_abort_and_stay_to_be_looked_at() -> None:
     spec = objects("lab")["Rollout", "churn"]["spec"]
 
     assert spec["progressDeadlineAbort"] is True
-    assert spec["progressDeadlineSeconds"] == 90
-    assert spec["strategy"]["canary"]["abortScaleDownDelaySeconds"] == 60
+    assert spec["progressDeadlineSeconds"] == 75
+    assert spec["strategy"]["canary"]["abortScaleDownDelaySeconds"] == 20
 
 
 def test_the_template_is_as_argo_would_write_it_back() -> None:
@@ -215,7 +217,7 @@ def test_weights_that_do_not_rise_to_all_are_refused(weights: list[int]) -> None
 def test_the_plan_that_jobs_get_is_the_one_of_the_repository() -> None:
     found = objects("lab")["ConfigMap", "churn-gate"]["data"]
 
-    assert found == {"gate.toml": (ROOT / "services/churn/gate.toml").read_text(encoding="utf-8")}
+    assert found == {"gate.toml": (ROOT / "services/churn/gate.lab.toml").read_text(encoding="utf-8")}
 
 
 def test_a_plan_that_takes_longer_than_its_job_is_refused() -> None:

@@ -25,7 +25,7 @@ Change = Callable[[dict[str, Any]], object]
 LABELS = {"app.kubernetes.io/name": "churn", "app.kubernetes.io/part-of": "slipway"}
 AMOUNTS = {"cpu": "1", "memory": "1Gi"}
 CONTAINER: dict[str, Any] = {
-    "name": "model",
+    "name": "churn",
     "image": f"registry.example.com/churn@{DIGEST}",
     "resources": {"requests": AMOUNTS, "limits": {**AMOUNTS, "nvidia.com/gpu": "1"}},
     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

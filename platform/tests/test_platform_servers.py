@@ -84,12 +84,17 @@ def test_a_namespace_of_models_is_restricted_judged_and_bounded(made: Run) -> No
     assert limits["defaultRequest"] == {"cpu": "100m", "memory": "256Mi"}
 
 
-def test_serving_goes_before_batch(made: Run) -> None:
+def test_the_platform_goes_before_serving_and_serving_before_batch(made: Run) -> None:
+    """Serving that evicts the webhook would keep everything from starting."""
+    platform = made.one("PriorityClass", "priorityclass-slipway-platform").inputs
     serving = made.one("PriorityClass", "priorityclass-slipway-serving").inputs
     batch = made.one("PriorityClass", "priorityclass-slipway-batch").inputs
 
-    assert serving["value"] > batch["value"]
+    assert platform["value"] > serving["value"] > batch["value"]
     assert batch["preemptionPolicy"] == "Never"
+    for server in ("policy", "verdicts"):
+        pod = made.one("Deployment", f"deployment-slipway-slipway-{server}").inputs["spec"]["template"]["spec"]
+        assert pod["priorityClassName"] == "slipway-platform"
 
 
 def test_the_webhook_gets_the_policy_with_its_keys(made: Run) -> None:

@@ -1,5 +1,6 @@
 """A service as objects: safe pods, who may talk to whom, scaling under caps, routes, alerts, names."""
 
+import re
 from typing import Any
 
 import pytest
@@ -237,6 +238,32 @@ def test_every_rule_of_the_repository_about_a_service_goes_with_it() -> None:
     assert {group["name"] for each in ours.values() for group in each} <= named
 
 
+def test_what_tells_of_releases_asks_for_the_rollout_of_this_stack() -> None:
+    """Two services may share objectives; each is told of its own releases."""
+    both = made(churn(), churn(name="churn-eu", slo="churn"))
+
+    asked = {
+        name: rule["expr"]
+        for (kind, name), one in both.items()
+        if kind == "PrometheusRule"
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") == "SlipwayReleaseAborted"
+    }
+    assert set(asked) == {"churn-operation", "churn-eu-operation"}
+    assert 'rollout_info{name="churn",' in asked["churn-operation"]
+    assert asked["churn-eu-operation"] == asked["churn-operation"].replace('name="churn"', 'name="churn-eu"')
+
+
+def test_rules_about_containers_find_those_of_the_pods() -> None:
+    """Restarts, memory and GPUs are known by the container's name, which Kubernetes' exporters tell and we do not."""
+    rules = [one for (kind, _), one in objects("lab").items() if kind == "PrometheusRule"]
+    asked = set(re.findall(r'container="([^"]+)"', str(rules)))
+
+    (container,) = objects("lab")["Rollout", "churn"]["spec"]["template"]["spec"]["containers"]
+    assert asked == {container["name"]}
+
+
 def test_a_service_without_objectives_is_refused() -> None:
     with pytest.raises(StackRefusedError, match="no rule in observability/rules is about 'other', expected one of"):
         made(churn(name="other"))
@@ -285,7 +312,7 @@ def test_the_quota_is_enough_for_a_release_of_everything() -> None:
 
     pods = 2 * 4 + 1
     assert int(hard["pods"]) >= pods + 1
-    assert hard["requests.cpu"] == f"{pods * 200 + 300}m"
+    assert hard["requests.cpu"] == f"{pods * 300 + 400}m"
 
 
 def test_the_program_of_another_stack_is_asked_for_its_cluster() -> None:

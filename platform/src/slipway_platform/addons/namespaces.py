@@ -6,7 +6,7 @@ Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from slipway_platform.addons.lock import PodSecurity
 from slipway_platform.addons.settings import Caps, ModelNamespace
@@ -14,8 +14,10 @@ from slipway_platform.manifests import Manifest, manifest
 from slipway_platform.quantities import cpu, memory
 from slipway_serve.admission.manifests import LABEL as POLICY_LABEL
 
-__all__ = ["BATCH", "OWNER", "SERVING", "model_namespace", "namespace", "part_labels", "priority_classes"]
+__all__ = ["BATCH", "OWNER", "PLATFORM", "SERVING", "model_namespace", "namespace", "part_labels", "priority_classes"]
 
+PLATFORM: Final = "slipway-platform"
+"""The priority of what models need to start: the webhook, and the service that rollouts ask."""
 SERVING: Final = "slipway-serving"
 """The priority of pods that answer users."""
 BATCH: Final = "slipway-batch"
@@ -75,23 +77,15 @@ def model_namespace(name: str, given: ModelNamespace, caps: Caps, gpu_resource: 
 
 
 def priority_classes() -> Iterator[Manifest]:
-    """Serving before batch; neither before what the cluster itself needs (2,000,000,000)."""
-    yield manifest(
-        "scheduling.k8s.io/v1",
-        "PriorityClass",
-        SERVING,
-        None,
-        labels=part_labels(SERVING),
-        value=1_000_000,
-        description="Pods that answer users",
-    )
-    yield manifest(
-        "scheduling.k8s.io/v1",
-        "PriorityClass",
-        BATCH,
-        None,
-        labels=part_labels(BATCH),
-        value=1_000,
-        preemptionPolicy="Never",
-        description="Jobs: they wait for room and evict nobody",
-    )
+    """The platform before serving, serving before batch; all after what the cluster itself needs (2,000,000,000)."""
+    platform = "The platform's own servers: without them no pod of a model starts"
+    yield _priority(PLATFORM, 2_000_000, platform)
+    yield _priority(SERVING, 1_000_000, "Pods that answer users")
+    jobs = "Jobs: they wait for room and evict nobody"
+    yield _priority(BATCH, 1_000, jobs, preemptionPolicy="Never")
+
+
+def _priority(name: str, value: int, description: str, **more: Any) -> Manifest:
+    labels = part_labels(name)
+    api, kind = "scheduling.k8s.io/v1", "PriorityClass"
+    return manifest(api, kind, name, None, labels=labels, value=value, description=description, **more)

@@ -1,14 +1,15 @@
 """The Deployments of the platform's own servers: one shape for the webhook and the verdict service.
 
 Pure: it makes manifests. The invariants: a server runs as nobody, from an image by digest, with a root that cannot be
-written, without a token of Kubernetes, and with requests that are its limits.
+written, without a token of Kubernetes, and with limits; models never take its place on a node, because without the
+webhook nothing starts any more.
 """
 
 from typing import Any, Final
 
 from msgspec import Struct
 
-from slipway_platform.addons.namespaces import part_labels
+from slipway_platform.addons.namespaces import PLATFORM, part_labels
 from slipway_platform.manifests import Body, Manifest, manifest
 from slipway_platform.quantities import cpu, memory
 
@@ -42,7 +43,10 @@ class PlatformServer(Struct, frozen=True, kw_only=True):
 
     scheme: str = "HTTP"
     replicas: int = 1
-    cpu: str = "500m"
+    cpu: str = "100m"
+    """That it is sure of: it starts on a full node, and is asked little."""
+
+    cpu_limit: str = "500m"
     memory: str = "512Mi"
     environment: dict[str, str] = {}
     volumes: tuple[Body, ...] = ()
@@ -131,6 +135,7 @@ class PlatformServer(Struct, frozen=True, kw_only=True):
             "serviceAccountName": self.name,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "priorityClassName": PLATFORM,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": USER,
@@ -155,7 +160,11 @@ class PlatformServer(Struct, frozen=True, kw_only=True):
         }
 
     def _container(self) -> Body:
-        amounts = {"cpu": cpu(self.cpu), "memory": memory(self.memory)}
+        space = memory(self.memory)
+        amounts = {
+            "requests": {"cpu": cpu(self.cpu), "memory": space},
+            "limits": {"cpu": cpu(self.cpu_limit), "memory": space},
+        }
         variables = dict(self.environment)
         mounts = dict(self.mounts)
         if self.registry_secret:
@@ -167,7 +176,7 @@ class PlatformServer(Struct, frozen=True, kw_only=True):
             "args": list(self.args),
             "env": [{"name": name, "value": value} for name, value in sorted(variables.items())],
             "ports": [{"name": port.name, "containerPort": port.number, "protocol": "TCP"} for port in self.ports],
-            "resources": {"requests": amounts, "limits": dict(amounts)},
+            "resources": amounts,
             "startupProbe": self._probe("/livez", period_s=2, failures=30),
             "readinessProbe": self._probe("/readyz", period_s=5, failures=2),
             "livenessProbe": self._probe("/livez", period_s=10, failures=6),

@@ -10,7 +10,6 @@ from slipway_platform.services.settings import ServiceSettings
 
 __all__ = [
     "ADMIN",
-    "CONTAINER",
     "FAILED",
     "GATE",
     "GRPC",
@@ -38,8 +37,6 @@ HASH_LABEL: Final = "rollouts_pod_template_hash"
 HTTP: Final = 8000
 GRPC: Final = 8001
 ADMIN: Final = 8002
-CONTAINER: Final = "model"
-"""The first container of a pod; Argo reads the image of a release from there."""
 
 KEYS: Final = "slipway-verdicts"
 """Keys of the verdict service, in the service's namespace, because analyses read Secrets of their own namespace."""

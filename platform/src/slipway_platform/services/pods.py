@@ -11,7 +11,7 @@ from typing import Any, Final
 from slipway_platform.cluster.info import ClusterInfo
 from slipway_platform.manifests import Body
 from slipway_platform.quantities import cpu, memory
-from slipway_platform.services.naming import ADMIN, CONTAINER, GRPC, HTTP, labels_of, selector_of
+from slipway_platform.services.naming import ADMIN, GRPC, HTTP, labels_of, promised, selector_of
 from slipway_platform.services.settings import ModelVolume, ServiceSettings
 
 __all__ = ["USER", "container_security", "pod_security", "pod_template"]
@@ -55,7 +55,7 @@ def pod_template(
         "containers": [_container(service, cluster, usd_per_hour, traces)],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}, *_volumes(service)],
     }
-    annotations = {"kubectl.kubernetes.io/default-container": CONTAINER}
+    annotations = {"kubectl.kubernetes.io/default-container": promised(service)}
     return {"metadata": {"labels": labels_of(service), "annotations": annotations}, "spec": spec}
 
 
@@ -89,7 +89,7 @@ def _container(service: ServiceSettings, cluster: ClusterInfo, usd_per_hour: flo
         amounts[cluster.gpu_resource] = str(service.gpu.count)
     variables = dict(_environment(service, usd_per_hour, traces))
     return {
-        "name": CONTAINER,
+        "name": promised(service),  # rules about restarts and memory know a container by its service
         "image": service.image,
         "imagePullPolicy": "IfNotPresent",
         "command": [PYTHON, "-m", "slipway_serve", service.target] if service.target else None,
