@@ -140,7 +140,7 @@ def print_power(each: Callable[..., list[object]], numbers: range) -> None:
         ("p95 15 % slower: worse", "p95", 1.1, "worse", replace(slow, slower=1.15), 30, None, 1_520),
         ("p95 equal: not 10 % worse", "p95", 1.1, "inferior", EQUAL, 60, quantile_requests(0.95, 1.1, ALPHA), 1_520),
         ("p50 15 % slower: worse", "p50", 1.1, "worse", replace(slow, slower=1.15), 15, None, 535),
-        ("p99 equal: not 10 % worse", "p99", 1.1, "inferior", EQUAL, 160, quantile_requests(0.99, 1.1, ALPHA), 4_743),
+        ("p99 equal: not 10 % worse", "p99", 1.1, "inferior", EQUAL, 180, quantile_requests(0.99, 1.1, ALPHA), 4_743),
         (
             "errors 1 %: not +1 point",
             "errors",

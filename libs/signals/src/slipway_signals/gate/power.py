@@ -31,7 +31,7 @@ __all__ = [
 LEARNING: Final = 1.2
 """The design effect that independent requests seem to have: it is learned, and never below 1 (`clustering`)."""
 
-QUANTILE_COST: Final = 2.7
+QUANTILE_COST: Final = 3.1
 PROPORTION_COST: Final = 1.2
 DISTRIBUTION_COST: Final = 1.0
 BLOCK_COST: Final = 1.4
