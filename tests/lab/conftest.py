@@ -31,9 +31,9 @@ def lab() -> Iterator[Lab]:
             subprocess.run(lab_client.lab_command("down", f"--name={OWN}"), check=True, timeout=120)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def own_lab(lab: Lab) -> Lab:
-    """A lab of this machine, not any cluster: its processes can be killed."""
+    """A lab of this machine, not any cluster: its processes can be killed, and it has a registry."""
     if not lab.namespace:
         pytest.skip("KUBECONFIG names a cluster that is not a lab")
     return lab

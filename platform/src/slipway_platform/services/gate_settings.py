@@ -72,8 +72,6 @@ class Canary(Struct, frozen=True, kw_only=True):
     """Of Jobs: serving goes before them. Made by `platform/addons`."""
     progress_s: Seconds = 600
     """Pods that are not ready in this time abort the release."""
-    keep_failed_s: Seconds = 600
-    """Aborted pods stay for so long, for whoever looks at them."""
     keep_previous_s: Seconds = 300
     """Replaced pods stay for so long, for whoever goes back."""
     patience: Annotated[int, Meta(ge=0)] = 30

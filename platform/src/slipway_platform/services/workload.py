@@ -17,6 +17,9 @@ __all__ = ["rollout", "scaling", "surroundings"]
 FORCE: Final = "pulumi.com/patchForce"
 """On the Rollout alone: in an incident people and `slipway rollback` patch its template, and what they then own must
 not keep the next release out."""
+FOR_EVER: Final = 0
+"""Aborted pods stay until the next apply. Any delay leaves a deadline on their ReplicaSet after it has passed (Argo
+Rollouts 1.9.1), and while an old ReplicaSet has one, `progressDeadlineSeconds` ends no release any more."""
 HISTORY: Final = 10
 """Runs of analyses that are kept, of each kind: what was measured in the last releases."""
 
@@ -47,7 +50,7 @@ def rollout(
         "canaryMetadata": {"labels": {TRACK: "canary"}},
         "maxSurge": "25%",
         "maxUnavailable": 0,
-        "abortScaleDownDelaySeconds": service.canary.keep_failed_s,
+        "abortScaleDownDelaySeconds": FOR_EVER,
         "scaleDownDelaySeconds": service.canary.keep_previous_s,
         "trafficRouting": routing,
         "analysis": analysis,
