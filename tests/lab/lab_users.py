@@ -2,12 +2,14 @@
 
     python lab_users.py URL HOST RATE STOP OUT
 
-Each is sent at its own time, whatever became of those before, and timed from then. A line of OUT is when it was due
-(Unix seconds), how long it took (seconds), and the status of its answer; 0: there was none.
+It also ends with who started it. Each is sent at its own time, whatever became of those before, and timed from then.
+A line of OUT is when it was due (Unix seconds), how long it took (seconds), and the status of its answer; 0: there
+was none.
 """
 
 import http.client
 import json
+import os
 import queue
 import random
 import sys
@@ -52,7 +54,8 @@ def work(url: str, host: str, due: "queue.SimpleQueue[float | None]", out: IO[st
 
 
 def main(url: str, host: str, rate: str, stop: str, out: str) -> None:
-    """Until the file `stop` is there."""
+    """Until the file `stop` is there, or nobody waits for it any more."""
+    parent = os.getppid()
     due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
     lock = threading.Lock()
     with Path(out).open("w", buffering=1) as file:
@@ -60,7 +63,7 @@ def main(url: str, host: str, rate: str, stop: str, out: str) -> None:
         for thread in threads:
             thread.start()
         at, gap = time.time(), 1.0 / float(rate)
-        while not Path(stop).exists():
+        while not Path(stop).exists() and os.getppid() == parent:
             at += gap
             time.sleep(max(0.0, at - time.time()))
             due.put(at)
