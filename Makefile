@@ -1,6 +1,6 @@
 # Verbs, not logic: each calls one script. CONTRIBUTING.md lists the same commands without make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak longload e2e gameday lab gate check fix lock regen fork bench clean
+.PHONY: help demo test ci soak longload e2e gameday lab gate check fix lock regen fork bench clean
 PYTHON = .venv/bin/python
 LAB_BUILD = .venv/bin/slipway lab build
 
@@ -14,10 +14,12 @@ test: check ## everything that must hold: static checks, then all tests
 	@sh scripts/system-packages.sh
 	@$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+ci: ## make test, then as much of make e2e as fits into 80 minutes; one count of all
+	@began=$$(date +%s) && sh scripts/setup.sh dev && $(PYTHON) scripts/ci.py --began "$$began" </dev/null
+
 soak: ## faults under load: killed, hung and poisoned processes, full disks, slow clients (SOAK_S=60 seconds each)
-	@sh scripts/setup.sh dev
-	@sh scripts/system-packages.sh
-	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
+	@sh scripts/setup.sh dev && sh scripts/system-packages.sh && { $(LAB_BUILD) >/dev/null || true; } # without it tests of the lab skip
+	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos tests/lab $(ARGS)
 
 longload: ## churn under load for long: nobody failed, no worker grows (LOAD_S=1800 seconds)
 	@sh scripts/setup.sh dev

@@ -1,4 +1,4 @@
-"""What CI runs: `make test`, then as much of `make e2e` as there is time for. `.ci/run` starts it.
+"""`make ci`: `make test`, then as much of `make e2e` as there is time for, with one count of everything.
 
     .venv/bin/python scripts/ci.py --began "$(date +%s)"
 

@@ -1,4 +1,4 @@
-"""What `.ci/run` starts: its parts fit into its time, what does not end is ended, and one count has everything."""
+"""`make ci`: its parts fit into its time, what does not end is ended, and one count has everything."""
 
 import os
 import subprocess
