@@ -60,7 +60,8 @@ def locust(folder: Path, plan: LoadPlan, *options: str) -> Iterator["subprocess.
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_ends_by_itself_when_the_gate_is_killed(tmp_path: Path, workers: int) -> None:
-    """kill -9: the gate can clean nothing up, and stable must not be asked for the rest of the plan."""
+    """kill -9: the gate can clean nothing up, and leaves nothing; stable is not asked for the rest of the plan."""
+    (tmp_path / "temporary").mkdir()
     plan = tmp_path / "gate.toml"
     source = inputs(tmp_path)["path"]
     plan.write_text(
@@ -70,7 +71,8 @@ def test_load_ends_by_itself_when_the_gate_is_killed(tmp_path: Path, workers: in
     with server() as stable, server() as candidate:
         line = [sys.executable, "-m", "slipway_cli", "gate", "run", "--plan", str(plan), "--anyway"]
         line += ["--stable", stable.url, "--candidate", candidate.url]
-        gate = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+        gate = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
         try:
             until(lambda: len(stable.seen) > 30 or gate.poll() is not None, "30 requests", RUN_S)
             load = psutil.Process(gate.pid).children(recursive=True)
@@ -87,6 +89,7 @@ def test_load_ends_by_itself_when_the_gate_is_killed(tmp_path: Path, workers: in
         threading.Event().wait(0.3)
 
     assert len(stable.seen) == seen
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def _lives(process: psutil.Process) -> bool:

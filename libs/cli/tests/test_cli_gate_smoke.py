@@ -1,13 +1,18 @@
 """`slipway gate smoke`: a candidate without traffic is compared with the bundle that it should be."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cli_commands import CHURN, Slipway
 from gate_servers import Arm, arms
+from monitoring import eventually
 
 from slipway_bundle import Store
 
@@ -107,3 +112,43 @@ def test_everything_that_is_written_is_in_the_work_folder_and_goes(
     assert within.status == 0, within.err
     assert list((tmp_path / "work").iterdir()) == []
     assert tempfile.tempdir == str(tmp_path / "nowhere")
+
+
+def test_what_a_killed_job_left_goes_when_the_next_one_starts(
+    slipway: Slipway, candidate: Arm, deployed: str, tmp_path: Path
+) -> None:
+    """And nothing of a Job that lives, nor what a link of that name points to."""
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    words = ("gate", "smoke", "--candidate-bundle", deployed, "--work", str(work))
+    with waiting(words, work) as living:
+        with waiting(words, work) as killed:
+            pass
+        (work / "slipway-work-link").symlink_to(elsewhere)
+        for folder in (killed, living, work / "slipway-work-link"):
+            os.utime(folder, (0, 0), follow_symlinks=False)
+        left = killed.exists()
+
+        said = slipway(*words, "--candidate", candidate.url)
+
+        assert said.status == 0, said.err
+        assert left
+        assert not killed.exists()
+        assert living.is_dir()
+    assert (elsewhere / "kept").exists()
+
+
+@contextmanager
+def waiting(words: Sequence[str], work: Path) -> Iterator[Path]:
+    """The folder of a Job that waits for a candidate; it is killed at the end."""
+    before = set(work.glob("*/documents"))
+    command = [sys.executable, "-P", "-m", "slipway_cli", *words, "--candidate", "http://127.0.0.1:1"]
+    job = subprocess.Popen([*command, "--ready-s", "600"])
+    try:
+        assert eventually(lambda: set(work.glob("*/documents")) != before, 30)
+        (documents,) = set(work.glob("*/documents")) - before
+        yield documents.parent
+    finally:
+        job.kill()
+        job.wait()

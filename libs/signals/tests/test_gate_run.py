@@ -28,8 +28,8 @@ def end(*_):
 signal.signal(signal.SIGTERM, end)
 Path({folder!r}, "pid").write_text(str(os.getpid()))
 arguments = sys.argv[1:]
-assert arguments[0] == "compare" and arguments[-2:] == ["--windows", "-"], arguments
-assert '"arms"' in Path(arguments[arguments.index("--plan") + 1]).read_text()
+assert arguments == ["compare", "--plan", "-", "--windows", "-"], arguments
+assert '"arms"' in sys.stdin.read()
 for line in Path({folder!r}, "windows").read_text().splitlines():
     print(line, flush=True)
 {then}

@@ -52,7 +52,7 @@ def _add_options(parser: Any, **_: object) -> None:
     group = parser.add_argument_group("slipway")
     group.add_argument("--plan", default="", env_var="SLIPWAY_LOAD_PLAN", help="The load plan: TOML or JSON")
     group.add_argument("--windows", default="", env_var="SLIPWAY_LOAD_WINDOWS", help="Write windows here, one a line")
-    group.add_argument("--search", default="", help="Search the capacity as this file says")
+    group.add_argument("--search", default="", help="Search the capacity as this JSON text says")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # the same
@@ -171,12 +171,17 @@ def _campaign(options: Any, write: Callable[[bytes], None]) -> Campaign:
         return single(plan)
     from slipway_loadtests.capacity import search_campaign
 
-    search = msgspec.json.decode(_read(options.search), type=Search)
+    search = msgspec.json.decode(options.search, type=Search)
     return search_campaign(plan, search, lambda step: write(msgspec.json.encode(step) + b"\n"))
 
 
 def _read(name: str) -> bytes:
+    """A file: its path, or its number where it is open already."""
     try:
+        if name.isdecimal():
+            with os.fdopen(os.dup(int(name)), "rb") as file:
+                file.seek(0)
+                return file.read()
         return Path(name).read_bytes()
     except OSError as error:
         raise FileError(f"{name!r} cannot be read: {error}", path=name) from error

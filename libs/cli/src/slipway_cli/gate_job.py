@@ -1,13 +1,13 @@
 """What the gate's Jobs of a rollout share: their options, and the one folder in which they write.
 
-It asks nobody. The invariant: with a read-only root nothing is written outside of the folder of `--work`, by this
-process or by the load process that it starts.
+It asks nobody. The invariants: with a read-only root nothing is written outside of the folder of `--work`, by this
+process or by the load process that it starts; what a Job that was killed left there goes when the next one starts.
 """
 
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,6 +16,7 @@ import click
 F = TypeVar("F", bound=Callable[..., object])
 
 TMPDIR: Final = "TMPDIR"
+PREFIX: Final = "slipway-work-"
 
 WORK = click.option(
     "--work",
@@ -46,12 +47,15 @@ def work_folder(folder: Path | None) -> Iterator[Path]:
         FileError: It cannot be made or written to.
     """
     from slipway_bundle.errors import FileError
+    from slipway_bundle.scratch import remove_leftovers, scratch_folder
 
     before = os.environ.get(TMPDIR), tempfile.tempdir
+    opened = ExitStack()
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix="slipway-work-", dir=folder, ignore_cleanup_errors=True)
+        remove_leftovers(PREFIX, folder)
+        place = opened.enter_context(scratch_folder(PREFIX, folder))
     except OSError as error:
         where = str(folder or tempfile.gettempprefix())
         raise FileError(
@@ -59,10 +63,10 @@ def work_folder(folder: Path | None) -> Iterator[Path]:
             hint="name one with `--work FOLDER`; in a pod with a read-only root, a volume of type emptyDir",
             path=where,
         ) from error
-    with made as place:
-        os.environ[TMPDIR] = tempfile.tempdir = place
+    with opened:
+        os.environ[TMPDIR] = tempfile.tempdir = str(place)
         try:
-            yield Path(place)
+            yield place
         finally:
             tempfile.tempdir = before[1]
             if before[0] is None:

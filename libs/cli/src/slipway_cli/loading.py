@@ -4,14 +4,13 @@ It sends nothing: `python -m slipway_loadtests` does, in a process of its own, b
 imported. The invariant: the process ends with this one; on Ctrl-C it is asked to hand over a last window first.
 """
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -125,19 +124,18 @@ def follow(verb: str, plan: "LoadPlan", heard: Callable[[bytes], None], search: 
 
     if importlib.util.find_spec(MODULE) is None:
         raise ProgramMissingError("slipway-loadtests is not installed here", hint="`pip install slipway-loadtests`")
-    with tempfile.TemporaryDirectory(prefix="slipway-load-") as folder, tempfile.TemporaryFile() as said:
-        told = Path(folder) / "plan.json"
-        told.write_bytes(encode_plan(plan))
-        command = [sys.executable, "-m", MODULE, verb, "--plan", str(told), "--windows", "-"]
+    # Files without a name: who is killed leaves nothing behind.
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
+        told.write(encode_plan(plan))
+        told.seek(0)
+        command = [sys.executable, "-m", MODULE, verb, "--plan", "-", "--windows", "-"]
         if search is not None:
-            wanted = Path(folder) / "search.json"
-            wanted.write_bytes(search)
-            command += ["--search", str(wanted)]
-        _watch(command, heard, said)
+            command += ["--search", search.decode()]
+        _watch(command, heard, told, said)
 
 
-def _watch(command: Sequence[str], heard: Callable[[bytes], None], said: Any) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=dict(os.environ), process_group=0)
+def _watch(command: Sequence[str], heard: Callable[[bytes], None], told: IO[bytes], said: IO[bytes]) -> None:
+    process = subprocess.Popen(command, stdin=told, stdout=subprocess.PIPE, stderr=said, process_group=0)
     lines = iter(process.stdout or ())
     try:
         try:

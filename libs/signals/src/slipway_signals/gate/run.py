@@ -75,7 +75,7 @@ def run_gate(
         checks: What was asked before: one that fails the candidate means no load is sent.
         subject: Which step of which rollout this is about.
         announce: Called after each look.
-        command: What sends the load; `compare --plan FILE --windows -` is added.
+        command: What sends the load; `compare --plan - --windows -` is added, and its stdin is the plan.
         ending: Ends the run early, from a signal's handler too. What it ends before it was decided is inconclusive.
 
     Raises:
@@ -155,20 +155,19 @@ class _Load:
         self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=10_000)
         self._deadline = time.monotonic() + START_S + plan.seconds + plan.timeout_s
         self._was_stopped = False
-        self._folder = tempfile.TemporaryDirectory(prefix="slipway-gate-")
 
     def __enter__(self) -> "_Load":
-        folder = Path(self._folder.name)
-        (folder / "plan.json").write_bytes(encode_plan(self._plan))
-        self._errors = (folder / "stderr").open("w+b")
-        words = [*self._command, "compare", "--plan", str(folder / "plan.json"), "--windows", "-"]
+        self._errors = tempfile.TemporaryFile()
+        words = [*self._command, "compare", "--plan", "-", "--windows", "-"]
         try:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
-            )
+            with tempfile.TemporaryFile() as told:  # without a name, as the other: a gate that is killed leaves nothing
+                told.write(encode_plan(self._plan))
+                told.seek(0)
+                self._process = subprocess.Popen(
+                    words, stdin=told, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+                )
         except OSError as error:
             self._errors.close()
-            self._folder.cleanup()
             raise LoadProcessError(f"the load process cannot be started: {error}") from error
         self._reader = threading.Thread(target=self._read, name="slipway-gate-windows", daemon=True)
         self._reader.start()
@@ -178,7 +177,6 @@ class _Load:
         self._kill()
         self._reader.join(GRACE_S)
         self._errors.close()
-        self._folder.cleanup()
 
     def windows(self) -> Iterator[Window]:
         """Each window as it comes, until the process closes its output."""
