@@ -71,7 +71,7 @@ class Watcher:
         """No more of them."""
         self._process.terminate()
         self._thread.join(30)
-        self._process.wait(30)
+        self._process.communicate(timeout=30)
 
     def since(self, began: float, image: str) -> list[Moment]:
         """About this image."""
