@@ -35,6 +35,8 @@ exempt = ["{registry}/slipway-platform"]
 """
 WARM: Final = 5 * USERS_A_SECOND
 CALM: Final = 30 * USERS_A_SECOND
+ROUTER_S: Final = 3.0
+"""After which the router has followed the controller."""
 LIMIT_S: Final = 420.0
 HASH: Final = "rollouts-pod-template-hash"
 TAIL: Final = 0.99
@@ -154,8 +156,10 @@ class Shop:
         self._until(lambda: any(_is_over(one) for one in self.watcher.since(began, image)), LIMIT_S)
         moments = self.watcher.since(began, image)
         last = next(one for one in moments if _is_over(one))
+        until = last.at + ROUTER_S
+        self._until(lambda: self.users.seen()[-1][0] > until, 30)
         counted = self._counted(stable).since(before)
-        seen = [one for one in self.users.seen() if began <= one[0] <= last.at]
+        seen = [one for one in self.users.seen() if began <= one[0] <= until]
         outcome = Outcome(
             version=version,
             phase=last.phase,
