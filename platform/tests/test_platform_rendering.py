@@ -51,7 +51,7 @@ def test_whole_numbers_are_whole() -> None:
 
     found = rollout["spec"]["progressDeadlineSeconds"]
 
-    assert (found, type(found)) == (90, int)
+    assert (found, type(found)) == (75, int)
 
 
 def test_two_runs_give_the_same_bytes() -> None:

@@ -50,7 +50,7 @@ def test_a_cap_without_prices_is_refused() -> None:
 def test_a_pod_is_told_what_it_costs() -> None:
     (container,) = objects("lab")["Rollout", "churn"]["spec"]["template"]["spec"]["containers"]
 
-    assert {"name": "SLIPWAY_COST_USD_PER_HOUR", "value": "0.0105"} in container["env"]
+    assert {"name": "SLIPWAY_COST_USD_PER_HOUR", "value": "0.0145"} in container["env"]
 
 
 @pytest.mark.needs("promtool")

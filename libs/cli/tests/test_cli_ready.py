@@ -88,7 +88,7 @@ def test_what_is_missing_is_shown_with_the_command_that_mends_it(repository: Pat
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
     assert said.status == 1
     assert lines[0].startswith("ok lock ")
-    assert "missing runbooks 1 of 42 pages: runbooks/SlipwayColdStarts.md" in lines
+    assert "missing runbooks 1 of 45 pages: runbooks/SlipwayColdStarts.md" in lines
     assert "fix: slipway slo build, and commit what it writes" in lines
     assert "churn: 20 items, 2 missing" in said.err
     assert "\x1b" not in said.out
