@@ -15,13 +15,12 @@ import yaml
 from slipway_platform.manifests import Body, Manifest, manifest
 from slipway_platform.services.naming import HASH_LABEL, TRACK, labels_of, promised, selector_of
 from slipway_platform.services.settings import ServiceSettings, StackRefusedError
+from slipway_signals.slo.release_watches import asked_of
 
 __all__ = ["pod_monitor", "read_rules", "rule_objects"]
 
 MONITORING: Final = "monitoring.coreos.com/v1"
 POD: Final = "__meta_kubernetes_pod_label_"
-ROLLOUT: Final = 'rollout_info{{name="{}"'
-"""How a rule of `slipway_signals.slo.release_watches` begins to ask."""
 
 
 def pod_monitor(service: ServiceSettings, namespace: str) -> Manifest:
@@ -76,7 +75,7 @@ def rule_objects(service: ServiceSettings, namespace: str, rules: Mapping[str, t
         StackRefusedError: There is none: `slo` is wrong, or `slipway slo build` has not run.
     """
     name = promised(service)
-    rollout = (ROLLOUT.format(name), ROLLOUT.format(service.object_name))
+    rollout = (asked_of(name), asked_of(service.object_name))
     own = {stem: groups for stem, groups in rules.items() if _about(groups) == {name}}
     if not own:
         known = sorted({about for groups in rules.values() for about in _about(groups)} - {"monitoring"})

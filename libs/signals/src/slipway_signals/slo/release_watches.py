@@ -14,7 +14,7 @@ from typing import Final
 from slipway_signals.slo.promrules import Timing
 from slipway_signals.slo.watches import Drill, Input, Shapes, Watch
 
-__all__ = ["CATEGORY", "INFO", "of_rollout", "release_watches"]
+__all__ = ["CATEGORY", "INFO", "asked_of", "of_rollout", "release_watches"]
 
 CATEGORY: Final = "release"
 INFO: Final = "rollout_info"
@@ -22,6 +22,11 @@ STOPPED: Final = "Abort|InvalidSpec|Timeout"
 """What the status of a rollout calls `Degraded`."""
 
 WAITS_S: Final = 1_800
+
+
+def asked_of(rollout: str) -> str:
+    """How every question about the rollout of this name begins; more labels and a brace follow."""
+    return f'{INFO}{{name="{rollout}"'
 
 
 def of_rollout(selector: str) -> str:
@@ -74,7 +79,7 @@ class _Maker(Shapes):
 
     def _in_phase(self, name: str, matcher: str, phase: str, *, told: tuple[str, str], for_s: float = 0) -> Watch:
         """One alert a namespace, however often the controller is scraped."""
-        rollout = f'{INFO}{{name="{self.service}"'
+        rollout = asked_of(self.service)
         expr = f"max by (namespace) ({of_rollout(f'{rollout},{matcher}}}')})"
         kept = f'{rollout},namespace="shop",phase='
         renamed = f'{rollout},namespace="argo-rollouts",exported_namespace="shop",pod="b",phase='
