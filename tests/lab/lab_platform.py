@@ -13,6 +13,8 @@ from image_base import debian_base
 from lab_client import apply, kubectl, lab_command, run
 
 from slipway_lab.state import Lab
+from slipway_platform.addons.verdicts import verdicts_url
+from slipway_platform.cluster.info import ClusterInfo
 from slipway_platform.rendering import render
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,11 @@ class Platform:
         self.release_key, self.gate_key = (new_key(name, self.place) for name in ("release", "gate"))
         self.keys = {scope: self._access(scope) for scope in ("read", "write")}
         self._objects: list[dict[str, Any]] = []
+
+    @property
+    def verdicts(self) -> str:
+        """URL of the verdict service, as pods reach it."""
+        return verdicts_url(ClusterInfo(kind="lab", name="test", registry="r", platform_namespace=self.home))
 
     def start(self) -> None:
         """Apply everything, and wait for both servers."""

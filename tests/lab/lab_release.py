@@ -33,6 +33,7 @@ by = ["release"]
 [admission]
 exempt = ["{registry}/slipway-platform"]
 """
+ABORTED: Final = "SlipwayReleaseAborted"
 WARM: Final = 5 * USERS_A_SECOND
 CALM: Final = 30 * USERS_A_SECOND
 ROUTER_S: Final = 3.0
@@ -71,16 +72,6 @@ class Outcome(NamedTuple):
         return None if self.first_weight is None else self.ended - self.first_weight
 
 
-class UnderWay(NamedTuple):
-    """A release that has begun."""
-
-    version: Version
-    image: str
-    began: float
-    stable: str
-    before: Counted
-
-
 class Shop:
     """Churn on the platform, with its users."""
 
@@ -91,7 +82,6 @@ class Shop:
         self.outcomes: list[Outcome] = []
         self._folder, self._applied = folder, dict[str, dict[str, Any]]()
         self._images: dict[str, str] = {}
-        self._under_way: UnderWay
         self._users: Users | None = None
         self._watcher: Watcher | None = None
         self._rules = self._load_rules()
@@ -141,18 +131,9 @@ class Shop:
 
     def release(self, version: Version) -> Outcome:
         """Apply it, wait for its end, and say what was seen until then."""
-        self.begin(version)
-        return self.finish()
-
-    def begin(self, version: Version) -> None:
-        """Apply it."""
         stable = self.stable()
         before, began = self._counted(stable), time.time()
-        self._under_way = UnderWay(version, self.apply(version), began, stable, before)
-
-    def finish(self) -> Outcome:
-        """Wait for the end of what was begun."""
-        version, image, began, stable, before = self._under_way
+        image = self.apply(version)
         self._until(lambda: any(_is_over(one) for one in self.watcher.since(began, image)), LIMIT_S)
         moments = self.watcher.since(began, image)
         last = next(one for one in moments if _is_over(one))
@@ -183,19 +164,12 @@ class Shop:
         found: str = self._rollout()["status"]["stableRS"]
         return found
 
-    def weights(self, outcome: Outcome) -> dict[int, float]:
-        """Weights of the canary -> when each was reached first (Unix seconds)."""
-        found: dict[int, float] = {}
-        for one in self.watcher.moments:
-            if outcome.began <= one.at <= outcome.ended and one.pod_hash == outcome.pod_hash:
-                found.setdefault(one.weight, one.at)
-        return found
-
     def back_to(self, version: Version) -> None:
-        """The former digest is put back into the stack's file."""
+        """The former digest is put back into the stack's file; what was told of the other is over."""
         began = time.time()
         image = self.apply(version)
         self._until(lambda: any(one.phase == "Healthy" for one in self.watcher.since(began, image)), 120)
+        eventually(lambda: ABORTED not in self.alerts(), 60, lambda: str(self.alerts()))
 
     def alerts(self) -> dict[str, dict[str, str]]:
         """Firing at Alertmanager, about this namespace or a service: name -> labels."""
@@ -209,7 +183,7 @@ class Shop:
 
     def verdicts(self, path: str) -> str:
         """What the verdict service answers to a question of a rollout's."""
-        url = f"http://slipway-verdicts.{self.platform.home}.svc:8010/{path}"
+        url = f"{self.platform.verdicts}/{path}"
         key = f"Authorization: Bearer {self.platform.keys['read']}"
         return run(self.lab, "curl", "--silent", "--fail", "--header", key, url)
 
@@ -221,7 +195,7 @@ class Shop:
         found: dict[str, Any] = get(self.lab, f"--namespace={self.namespace}", "rollout/churn")
         return {"status": {}, **found}
 
-    def _counted(self, pod_hash: str) -> "Counted":
+    def _counted(self, pod_hash: str) -> Counted:
         """By the pods of a version themselves."""
         selector = f"--selector={HASH}={pod_hash}"
         total = Counted(0.0, {})
@@ -243,7 +217,7 @@ class Shop:
             "cluster": CLUSTER,
             "namespace": self.namespace,
             "platform_image": self.platform.image,
-            "verdicts": f"http://slipway-verdicts.{self.platform.home}.svc:8010",
+            "verdicts": self.platform.verdicts,
             "keys": {"signs": True},
         }
         config |= {f"slipway-services:{name}": value for name, value in own.items()}

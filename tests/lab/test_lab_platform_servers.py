@@ -37,7 +37,7 @@ def platform(own_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_rollout_is_told_what_is_known_and_nobody_else_is(lab: Lab, platform: Platform) -> None:
     key = platform.keys["read"]
-    url = f"http://slipway-verdicts.{platform.home}.svc:8010/verdict?rollout=shop/churn&pod_hash=abc&stage=10"
+    url = f"{platform.verdicts}/verdict?rollout=shop/churn&pod_hash=abc&stage=10"
 
     # A Service answers a moment after its pod is ready.
     patience = ("--retry", "20", "--retry-all-errors", "--retry-delay", "1")

@@ -1,4 +1,4 @@
-"""Eight versions of churn are released on a real cluster, with users: two are promoted, six are stopped in time.
+"""Eight versions of churn are released on a real cluster, with users: one follows the first, six are stopped in time.
 
 What `platform/` makes is applied as it is, with the lab's stack files; load, verdicts, admission, weights and alerts
 are the real ones. The table and the picture are in `.tools/lab-release`.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from lab_platform import SLIPWAY
-from lab_release import Shop, opened
+from lab_release import ABORTED, Shop, opened
 from lab_release_report import write_report
 from lab_versions import BAD, GOOD, VERSIONS, Version
 
@@ -20,7 +20,6 @@ from slipway_lab.state import Lab
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(900), pytest.mark.needs("mmdebstrap")]
 
 REPORT = Path(__file__).parents[2] / ".tools" / "lab-release"
-ABORTED = "SlipwayReleaseAborted"
 FIRST_WEIGHT = 10
 DETECTED_S = 90.0
 
