@@ -4,6 +4,11 @@
 PYTHON = .venv/bin/python
 LAB_BUILD = .venv/bin/slipway lab build
 
+ifdef PYTHONDONTWRITEBYTECODE # each process that tests or the demo start would compile all that it imports
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX ?= $(CURDIR)/.tools/bytecode
+endif
+
 help: ## show the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
@@ -17,10 +22,9 @@ test: check ## everything that must hold: static checks, then all tests
 ci: ## make test, then as much of make e2e as fits into 80 minutes; one count of all
 	@began=$$(date +%s) && sh scripts/setup.sh dev && $(PYTHON) scripts/ci.py --began "$$began" </dev/null
 
-soak: ## faults under load: killed, hung and poisoned processes, full disks, slow clients (SOAK_S=60 seconds each)
-	@sh scripts/setup.sh dev
-	@sh scripts/system-packages.sh
-	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos $(ARGS)
+soak: ## faults under load (SOAK_S=60 seconds each) and during a release: killed and hung processes, full disks, slow clients
+	@sh scripts/setup.sh dev && sh scripts/system-packages.sh && { $(LAB_BUILD) >/dev/null || true; } # without it tests of the lab skip
+	@$(PYTHON) -m pytest -m soak --timeout 1200 -s tests/chaos tests/lab $(ARGS)
 
 longload: ## churn under load for long: nobody failed, no worker grows (LOAD_S=1800 seconds)
 	@sh scripts/setup.sh dev

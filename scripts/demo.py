@@ -13,26 +13,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from demo_folders import remove_leftovers
 from demo_gate import judge_candidates
 from demo_release import STEP, production
 from demo_report import batches_of, failures, prediction_lines, traffic_lines
-from demo_screen import ROOT, SLIPWAY, StepFailedError, Teller, columns, last_lines, run_step, shown, step_line
+from demo_screen import SLIPWAY, StepFailedError, Teller, columns, last_lines, run_step, shown, step_line
 from demo_server import Server, serving
 from demo_signals import SCALE, Watch, show_alert, watching
 from demo_traffic import LOYAL, UNHAPPY, Customers, get_text, predict_once, send_traffic
 
 SERVICE: Final = "services/churn"
-BYTECODE: Final = ROOT / ".tools" / "bytecode"
 
 
 def main() -> int:
     """Run the steps; the exit status."""
     started = float(os.environ.get("SLIPWAY_DEMO_STARTED") or time.time())
-    keep_bytecode(os.environ)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
@@ -110,15 +108,6 @@ def demo(teller: Teller, started: float) -> int:
             return 0
         stay_up(teller, server)
     return 0
-
-
-def keep_bytecode(environ: MutableMapping[str, str]) -> None:
-    """Where Python may write no `__pycache__`, give the steps a place of their own.
-
-    Each of them is a process: it would compile all that it imports, for as much processor time as its work takes.
-    """
-    if environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
 
 
 def step(teller: Teller, number: int, name: str, command: list[str]) -> str:

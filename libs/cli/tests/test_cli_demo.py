@@ -16,7 +16,6 @@ from typing import IO
 import psutil
 import pytest
 from cli_commands import ROOT
-from demo import keep_bytecode
 from demo_folders import remove_leftovers, scratch
 from demo_release import production
 from demo_report import Batches, batches_of, failures, quantile, traffic_lines
@@ -195,26 +194,6 @@ def test_neither_ctrl_c_nor_kill_9_leaves_a_process_behind(tmp_path: Path) -> No
     assert [soon in said[0], "The server is up" in said[1]] == [True, True], said
     assert len(started) >= (18 if has_monitoring() else 6)  # guards, and what they guard: server, worker, three more
     assert alive == []
-
-
-def test_steps_find_bytecode_again_where_none_may_lie_beside_the_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Images set PYTHONDONTWRITEBYTECODE; each step would compile numpy again."""
-    monkeypatch.setattr("demo.BYTECODE", tmp_path / "bytecode")
-    (tmp_path / "step.py").write_text("import taken\nprint(taken.__cached__)\n")
-    (tmp_path / "taken.py").write_text("")
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTHONPYCACHEPREFIX", None)
-
-    keep_bytecode(environment)
-    said = subprocess.run(
-        [sys.executable, "step.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-
-    assert Path(said.stdout.strip()).is_relative_to(tmp_path / "bytecode")
-    assert Path(said.stdout.strip()).is_file()
-    assert not (tmp_path / "__pycache__").exists()
 
 
 @pytest.mark.timeout(60)
