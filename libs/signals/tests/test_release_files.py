@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from msgspec.structs import replace
 
 from slipway_bundle.digest import Digest
@@ -10,6 +11,7 @@ from slipway_bundle.errors import ConfigError, UsageError
 from slipway_signals.release.records import RECORDS, Release, add_release, load_releases, previous_image
 from slipway_signals.release.stack_files import ServiceImage, load_stack
 
+SHIPPED = Path(__file__).parents[3] / "platform" / "services"
 OLD, NEW = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 
 STACK = f"""\
@@ -48,6 +50,23 @@ def test_one_digest_changes_and_every_other_byte_stays(folder: Path, service: st
     assert written.count(NEW) == 1
     assert load_stack(folder, "production").image(service).digest == NEW
     assert stack.namespace == "shop"
+
+
+@pytest.mark.parametrize("environment", ["lab", "example"])
+def test_of_the_stack_files_that_are_shipped_one_line_changes(tmp_path: Path, environment: str) -> None:
+    shipped = load_stack(SHIPPED, environment)
+    path = tmp_path / shipped.path.name
+    services = [one["name"] for one in yaml.safe_load(shipped.text)["config"]["slipway-services:services"]]
+
+    for service in services:
+        path.write_text(shipped.text)
+        stack = load_stack(tmp_path, environment)
+        stack.write(stack.with_image(service, replace(stack.image(service), digest=NEW)))
+
+        pairs = zip(shipped.text.splitlines(), path.read_text().splitlines(), strict=True)
+        ((before, after),) = [(old, new) for old, new in pairs if old != new]
+        assert after == before.replace(shipped.image(service).digest, NEW)
+    assert "churn" in services
 
 
 def test_a_service_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
