@@ -1,6 +1,13 @@
 """What tests run in a cluster: a server of thirty lines in Debian's Python, as a Deployment or a Rollout."""
 
+import json
+import sys
 from typing import Any, Final
+
+from image_base import debian_base
+from lab_client import run
+
+from slipway_lab.state import Lab
 
 PORT: Final = 8000
 ADMIN: Final = 8002
@@ -33,6 +40,31 @@ threading.Thread(target=admin.serve_forever, daemon=True).start()
 print("serves", flush=True)
 http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 """
+
+ASK: Final = """
+import collections, json, sys, urllib.request
+seen = collections.Counter()
+for _ in range(int(sys.argv[3])):
+    asked = urllib.request.Request(sys.argv[1], headers={"host": sys.argv[2]})
+    seen[json.load(urllib.request.urlopen(asked, timeout=10))["track"]] += 1
+print(json.dumps(seen))
+"""
+
+
+def python_image(lab: Lab, repository: str) -> str:
+    """Debian's Python, in the lab's registry; the reference by digest."""
+    place = f"{lab.registry}/{repository}"
+    plain = ("--dest-tls-verify=false", "--preserve-digests")
+    run(lab, "skopeo", "copy", "-q", *plain, debian_base(), f"docker://{place}:1", timeout_s=120)
+    shown = run(lab, "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{place}:1")
+    return f"{place}@{shown.strip()}"
+
+
+def answered(lab: Lab, host: str, count: int) -> dict[str, int]:
+    """Which tracks answered that many requests through the router, one after the other."""
+    said = run(lab, sys.executable, "-c", ASK, lab.ingress, host, str(count), timeout_s=120)
+    found: dict[str, int] = json.loads(said)
+    return found
 
 
 def pod(name: str, image: str, *, track: str = "stable", cpu: str = "100m") -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import lab_workloads
 import pytest
-from image_base import debian_base
 from lab_client import apply, eventually, get, kubectl, lab_command, run, state_of
 from slo_files import AVAILABILITY, read
 
@@ -141,19 +140,13 @@ def reload(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def shop(rules: Lab) -> Iterator[Shop]:
     """Its first version has all traffic, and nobody is told of anything."""
-    images = []
-    for name in ("alerts/one", "alerts/two"):
-        place = f"{rules.registry}/{name}"
-        plain = ("--dest-tls-verify=false", "--preserve-digests")
-        run(rules, "skopeo", "copy", "-q", *plain, debian_base(), f"docker://{place}:1", timeout_s=120)
-        shown = run(rules, "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{place}:1")
-        images.append(f"{place}@{shown.strip()}")
+    one, two = (lab_workloads.python_image(rules, f"alerts/{name}") for name in ("one", "two"))
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     kubectl(rules, "create", "namespace", namespace)
-    found = Shop(rules, namespace, (images[0], images[1]))
+    found = Shop(rules, namespace, (one, two))
     services = [lab_workloads.service(namespace, f"{SERVICE}-{arm}", SERVICE) for arm in ("stable", "canary")]
     apply(rules, [*services, *lab_workloads.route(namespace, SERVICE, f"{namespace}.test")])
-    found.release(images[0])
+    found.release(one)
     found.until("Healthy")
     found.quiet("SlipwayServiceDown", "SlipwayReleaseAborted", "SlipwayReleaseWaits", "SlipwayRolloutsSilent")
     yield found

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import lab_workloads
 import pytest
-from image_base import debian_base
-from lab_client import apply, eventually, get, inside, run, state_of
+from lab_client import apply, eventually, get, inside, state_of
 
 from slipway_lab.state import Lab
 
@@ -33,15 +32,6 @@ while not os.path.exists(stop):
     except Exception as error:
         seen["failed: " + str(error)[:80]] += 1
     time.sleep(0.005)
-print(json.dumps(seen))
-"""
-
-ASK = """
-import collections, json, sys, urllib.request
-seen = collections.Counter()
-for _ in range(int(sys.argv[3])):
-    asked = urllib.request.Request(sys.argv[1], headers={"host": sys.argv[2]})
-    seen[json.load(urllib.request.urlopen(asked, timeout=10))["track"]] += 1
 print(json.dumps(seen))
 """
 
@@ -83,9 +73,7 @@ class Shop(NamedTuple):
 
     def asked(self, count: int) -> dict[str, int]:
         """Who answered that many requests through the router."""
-        said = run(self.lab, sys.executable, "-c", ASK, self.lab.ingress, self.host, str(count), timeout_s=120)
-        found: dict[str, int] = json.loads(said)
-        return found
+        return lab_workloads.answered(self.lab, self.host, count)
 
     def reached(self, track: str) -> None:
         """The router follows the controller within two seconds."""
@@ -133,14 +121,8 @@ def images(lab: Lab) -> tuple[str, str]:
     """Debian's Python, in the lab's registry, in two repositories."""
     if not (lab.registry and lab.ingress):
         pytest.skip("nobody says where images go, or where Traefik is: SLIPWAY_LAB_REGISTRY, SLIPWAY_LAB_INGRESS")
-    found = []
-    for name in ("traffic/one", "traffic/two"):
-        place = f"{lab.registry}/{name}"
-        plain = ("--dest-tls-verify=false", "--preserve-digests")
-        run(lab, "skopeo", "copy", "-q", *plain, debian_base(), f"docker://{place}:1", timeout_s=120)
-        shown = run(lab, "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{place}:1")
-        found.append(f"{place}@{shown.strip()}")
-    return found[0], found[1]
+    one, two = (lab_workloads.python_image(lab, f"traffic/{name}") for name in ("one", "two"))
+    return one, two
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import lab_client
 import lab_workloads
 import pytest
-from image_base import debian_base
 from lab_client import apply, eventually, get, inside, kubectl, run, state_of
 
 from slipway_lab.state import Lab
@@ -23,26 +22,13 @@ pytestmark = [
     pytest.mark.timeout(420),
 ]
 
-ASK_MANY = """
-import collections, json, sys, urllib.request
-seen = collections.Counter()
-for _ in range(int(sys.argv[3])):
-    asked = urllib.request.Request(sys.argv[1], headers={"host": sys.argv[2]})
-    seen[json.load(urllib.request.urlopen(asked, timeout=10))["track"]] += 1
-print(json.dumps(seen))
-"""
-
 
 @pytest.fixture(scope="module")
 def image(lab: Lab) -> str:
     """Debian's Python, in the lab's registry, by digest."""
     if not lab.registry:
         pytest.skip("SLIPWAY_LAB_REGISTRY does not say where images go")
-    place = f"{lab.registry}/test/python"
-    plain = ("--dest-tls-verify=false", "--preserve-digests")
-    run(lab, "skopeo", "copy", "-q", *plain, debian_base(), f"docker://{place}:1", timeout_s=120)
-    shown = run(lab, "skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{place}:1")
-    return f"{place}@{shown.strip()}"
+    return lab_workloads.python_image(lab, "test/python")
 
 
 @pytest.fixture
@@ -80,12 +66,17 @@ def test_a_deployment_answers_by_address_and_name_as_nobody_on_a_read_only_root(
     ready("echo", 2)
 
     address = get(lab, "-n", namespace, "service/echo")["spec"]["clusterIP"]
-    asked = run(lab, "curl", "-sS", *["-w", "\n"], *[f"http://{address}:8000/?{number}" for number in range(20)])
-    by_address = [json.loads(line) for line in asked.splitlines()]
+
+    def answers() -> list[dict[str, Any]]:
+        asked = run(lab, "curl", "-sS", *["-w", "\n"], *[f"http://{address}:8000/?{number}" for number in range(20)])
+        return [json.loads(line) for line in asked.splitlines()]
+
+    # A Service sends to a pod a moment after it is ready.
+    eventually(lambda: len({answer["pod"] for answer in answers()}) == 2, 20, state_of(lab, namespace))
+    by_address = answers()
     ask = f"import urllib.request as u; print(u.urlopen('http://echo.{namespace}.svc:8000/').read().decode())"
     by_name = kubectl(lab, "-n", namespace, "exec", "deployment/echo", "--", lab_workloads.PYTHON, "-c", ask)
 
-    assert len({answer["pod"] for answer in by_address}) == 2
     assert {answer["uid"] for answer in by_address} == {65532}
     assert {answer["wrote"] for answer in by_address} == {"Read-only file system"}
     assert json.loads(by_name)["uid"] == 65532
@@ -161,17 +152,16 @@ def test_a_weight_of_ten_splits_exactly_and_a_job_lets_the_canary_through(lab: L
     split = ("curl", "-sS", "-o", "/dev/null", "-H", f"host: {host}", lab.ingress)
     eventually(lambda: run(lab, *split) == "", 20)
 
-    asked = run(lab, "python3", "-c", ASK_MANY, lab.ingress, host, "1000", timeout_s=120)
+    asked = lab_workloads.answered(lab, host, 1000)
     promote = ("patch", "rollout/shop", "--subresource=status", "--type=merge", "-p")
     kubectl(lab, "-n", namespace, *promote, '{"status":{"pauseConditions":null}}')
     _until(lab, namespace, "Healthy")
 
-    assert json.loads(asked) == {"stable": 900, "canary": 100}
+    assert asked == {"stable": 900, "canary": 100}
     (analysis,) = get(lab, "-n", namespace, "analysisruns")["items"]
     assert analysis["status"]["phase"] == "Successful"
     assert analysis["status"]["metricResults"][0]["measurements"][0]["metadata"]["job-name"]
-    after = run(lab, "python3", "-c", ASK_MANY, lab.ingress, host, "20", timeout_s=60)
-    assert json.loads(after) == {"canary": 20}
+    assert lab_workloads.answered(lab, host, 20) == {"canary": 20}
 
 
 def test_nothing_outside_has_a_name_or_an_address(own_lab: Lab) -> None:
