@@ -65,7 +65,7 @@ def binary(name: str, *, workshop: Workshop | None = None, say: Say = say_nothin
 
     Raises:
         BuildError: Go could not build it.
-        CannotRunError: no Go, a Go that is too old, or too little room on the disk.
+        CannotRunError: no Go, a Go that is too old, no way to Go's modules, or too little room on the disk.
         LabError: there is no such program.
     """
     return build_all([name], say, workshop=workshop)[name]
@@ -189,7 +189,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _failed(program: Program, status: int, told: str) -> BuildError:
+def _failed(program: Program, status: int, told: str) -> LabError:
+    """A machine without a way to the modules cannot build; everything else is a failed build."""
     lines = [line for line in told.splitlines() if line.strip() and not line.startswith("go: downloading")]
     tail = "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
     hint = f"the same by hand: cd tools/{program.folder} && CGO_ENABLED=0 go build -o /dev/null {program.package}"
@@ -198,7 +199,10 @@ def _failed(program: Program, status: int, told: str) -> BuildError:
     elif status == -signal.SIGKILL or "signal: killed" in told:
         hint = "killed, most likely for memory: the largest program takes 3.3 GB to compile"
     elif _NETWORK.search(told):
-        hint = "Go could not fetch a module: look at the network, and at `go env GOPROXY`"
+        return CannotRunError(
+            f"{program.name} could not be built: Go could not fetch a module\n{tail}",
+            hint="look at the network, and at `go env GOPROXY`",
+        )
     return BuildError(f"{program.name} could not be built: go build ended with status {status}\n{tail}", hint=hint)
 
 

@@ -4,7 +4,7 @@ The lab imports no package of slipway and none imports it, so the shape is repea
 invariant: every error carries a stable `code` and an `exit_status`.
 
     LabError                  lab               exit 3   this machine cannot do it now
-    ├── CannotRunError        lab_cannot_run    exit 3   not Linux, not root, or a program is missing
+    ├── CannotRunError        lab_cannot_run    exit 3   not Linux, not root, a program is missing and cannot be built
     ├── StartError            lab_start         exit 3   a program ended, or was not ready in time
     ├── CommandError          lab_command       exit 3   a command that the lab runs failed
     ├── NotRunningError       lab_not_running   exit 3   there is no such lab
@@ -46,7 +46,7 @@ class LabError(Exception):
 
 
 class CannotRunError(LabError):
-    """This machine cannot run a lab: not Linux, not root, or a program is missing."""
+    """This machine cannot run a lab: not Linux, not root, or a program is missing and cannot be built here."""
 
     code = "lab_cannot_run"
 
