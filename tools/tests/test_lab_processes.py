@@ -105,6 +105,23 @@ def test_a_corpse_that_its_parent_does_not_bury_is_not_alive() -> None:
             parent.kill()
 
 
+def test_one_that_still_listens_after_its_first_thread_ended_is_alive(place: Place) -> None:
+    """What was killed ends thread by thread; who takes its place before the last is told that its address is in use."""
+    script = (
+        "import ctypes, socket, threading; s = socket.create_server(('127.0.0.1', 0));"
+        "threading.Thread(target=threading.Event().wait).start(); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    process = processes.start(place, Recipe(name="listener", command=(sys.executable, "-c", script)))
+    while _stat(process.pid)[0] != "Z":
+        pass
+
+    is_alive = processes.is_alive(process)
+    processes.stop(place, "listener", kill=True)
+
+    assert is_alive
+    assert not processes.is_alive(process)
+
+
 def test_a_program_that_was_never_started_is_an_error_that_names_the_others(place: Place) -> None:
     processes.start(place, _shell("etcd", "true"))
 

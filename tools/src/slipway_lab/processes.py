@@ -188,13 +188,17 @@ def _file(place: Place, name: str) -> Path:
 
 
 def _born(pid: int) -> int:
-    """The tick at which it started; -1 when it is gone, or a corpse."""
+    """The tick at which it started; -1 when it is gone, or a corpse.
+
+    One whose first thread has ended and others have not has its sockets still: its successor could not listen.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return -1
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-    return -1 if fields[0] in "ZX" else int(fields[19])
+    is_over = fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1)  # proc(5): (3) state, (20) num_threads
+    return -1 if is_over else int(fields[19])
 
 
 def _kilobytes(path: Path, field: str) -> int:
