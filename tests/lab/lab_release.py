@@ -52,24 +52,30 @@ class Outcome(NamedTuple):
     pod_hash: str
     began: float
     """Unix seconds; when its stack was applied."""
-    first_weight: float | None
-    """When the first users were sent there; None: never."""
+    reached: dict[int, float]
+    """Weight of the canary, percent -> when users were first sent there by it (Unix seconds)."""
     ended: float
-    weight: int
-    """Of the canary at most, before its promotion."""
     users: int
     failed: int
     """Of the users' requests, whoever answered."""
     stable_failed: float
     """Of those, by the counters of stable's pods."""
     stable_p99_s: float
+    """By its own histogram."""
+    calm_p99_s: float
+    """Of stable in the half minute before."""
     evidence: tuple[dict[str, Any], ...]
     """Of its pods, the last stage first, as the verdict service has it."""
 
     @property
+    def weight(self) -> int:
+        """Of the canary at most."""
+        return max(self.reached, default=0)
+
+    @property
     def detected_s(self) -> float | None:
-        """From the first users to the end."""
-        return None if self.first_weight is None else self.ended - self.first_weight
+        """From the first users to the end; None: it had none."""
+        return self.ended - min(self.reached.values()) if self.reached else None
 
 
 class Shop:
@@ -85,8 +91,6 @@ class Shop:
         self._users: Users | None = None
         self._watcher: Watcher | None = None
         self._rules = self._load_rules()
-        self.calm_p99_s = 0.0
-        """Of stable before the first release, by its own histogram."""
 
     def open(self, version: Version) -> None:
         """The first version, which nothing is compared with; users come when it is up."""
@@ -95,9 +99,6 @@ class Shop:
         self._watcher = Watcher(self.lab, self.namespace)
         self._users = Users(self.lab, self.host, self._folder)
         self._until(lambda: len(self.users.seen()) > WARM, 60)
-        before = self._counted(self.stable())
-        self._until(lambda: len(self.users.seen()) > WARM + CALM, 120)
-        self.calm_p99_s = self._counted(self.stable()).since(before).quantile(TAIL)
 
     def close(self) -> None:
         """Users first."""
@@ -120,20 +121,28 @@ class Shop:
 
     def apply(self, version: Version) -> str:
         """What `pulumi up` does after the digest in the stack's file was changed; the image."""
-        if version.name not in self._images:
-            self._images[version.name] = self.versions.publish(version)
-        image = self._images[version.name]
+        image = self.published(version)
         objects = {_name(one): one for one in self._rendered(image)}
         changed = [one for name, one in objects.items() if self._applied.get(name) != one]
         self._send(changed)
         self._applied = objects
         return image
 
-    def release(self, version: Version) -> Outcome:
-        """Apply it, wait for its end, and say what was seen until then."""
+    def published(self, version: Version) -> str:
+        """In the registry; the image."""
+        if version.name not in self._images:
+            self._images[version.name] = self.versions.publish(version)
+        return self._images[version.name]
+
+    def release(self, version: Version, meanwhile: Callable[[], None] | None = None) -> Outcome:
+        """Apply it, do what is to happen meanwhile, wait for its end, and say what was seen until then."""
+        self.published(version)  # a build has the processors of the cluster here, and is no part of a release
         stable = self.stable()
+        calm = self._calm(stable)
         before, began = self._counted(stable), time.time()
         image = self.apply(version)
+        if meanwhile is not None:
+            meanwhile()
         self._until(lambda: any(_is_over(one) for one in self.watcher.since(began, image)), LIMIT_S)
         moments = self.watcher.since(began, image)
         last = next(one for one in moments if _is_over(one))
@@ -147,13 +156,13 @@ class Shop:
             message=last.message,
             pod_hash=last.pod_hash,
             began=began,
-            first_weight=next((one.at for one in moments if one.weight > 0), None),
+            reached=_reached(moments),
             ended=last.at,
-            weight=max((one.weight for one in moments), default=0),
             users=len(seen),
             failed=sum(is_failure(status) for _, _, status in seen),
             stable_failed=counted.failed,
             stable_p99_s=counted.quantile(TAIL),
+            calm_p99_s=calm.quantile(TAIL),
             evidence=tuple(self._evidence(last.pod_hash)),
         )
         self.outcomes.append(outcome)
@@ -194,6 +203,12 @@ class Shop:
     def _rollout(self) -> dict[str, Any]:
         found: dict[str, Any] = get(self.lab, f"--namespace={self.namespace}", "rollout/churn")
         return {"status": {}, **found}
+
+    def _calm(self, pod_hash: str) -> Counted:
+        """By the pods of a version while nothing happens."""
+        before, seen = self._counted(pod_hash), len(self.users.seen())
+        self._until(lambda: len(self.users.seen()) > seen + CALM, 120)
+        return self._counted(pod_hash).since(before)
 
     def _counted(self, pod_hash: str) -> Counted:
         """By the pods of a version themselves."""
@@ -271,6 +286,14 @@ def opened(lab: Lab, folder: Path, first: Version) -> Iterator[Shop]:
 
 def _name(one: dict[str, Any]) -> str:
     return f"{one['kind']}/{one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
+
+
+def _reached(moments: list[Moment]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for one in moments:
+        if one.weight > 0:
+            found.setdefault(one.weight, one.at)
+    return found
 
 
 def _is_over(moment: Moment) -> bool:

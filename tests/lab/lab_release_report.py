@@ -20,19 +20,19 @@ LATENCY_STEP_S: Final = 5.0
 def write_report(shop: Shop, folder: Path) -> None:
     """`release.md` and `release.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "release.md").write_text("\n".join(table(shop.outcomes, shop.calm_p99_s)) + "\n")
+    (folder / "release.md").write_text("\n".join(table(shop.outcomes)) + "\n")
     (folder / "release.svg").write_text(picture(shop))
 
 
-def table(outcomes: Sequence[Outcome], calm_p99_s: float) -> list[str]:
+def table(outcomes: Sequence[Outcome]) -> list[str]:
     """Markdown, a line for each version."""
     heads = ["version", "what it is", "end", "weight at most", "from its first users to the end", "gate's requests"]
-    heads += ["users' failures", "of stable", "stable's p99, of the calm one's", "stopped by"]
+    heads += ["users' failures", "of stable", "stable's p99, of that before", "stopped by"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for one in outcomes:
         after = "no user" if one.detected_s is None else f"{one.detected_s:.0f} s"
         asked = sum(each["terms"]["requests"] for each in one.evidence if each["terms"] is not None)
-        ratio = f"{one.stable_p99_s / calm_p99_s:.2f}" if calm_p99_s else "-"
+        ratio = f"{one.stable_p99_s / one.calm_p99_s:.2f}" if one.calm_p99_s else "-"
         cells = [one.version.name, one.version.words, one.phase, f"{one.weight} %", after, str(asked)]
         cells += [f"{one.failed} of {one.users}", f"{one.stable_failed:.0f}", ratio, one.message or "promoted"]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from slipway_lab.state import Lab
 
 USERS_A_SECOND: Final = 50
+AGAIN_S: Final = 0.5
 DURATION: Final = "http_server_request_duration_seconds"
 
 
@@ -58,30 +59,51 @@ class Counted(NamedTuple):
 
 
 class Watcher:
-    """Every state of one Rollout, from now on."""
+    """Every state of one Rollout, from now on; those while the API server is away are not seen."""
 
     def __init__(self, lab: Lab, namespace: str) -> None:
-        command = inside(lab, "kubectl", f"--namespace={namespace}", "get", "rollout/churn", "--watch", "--output=json")
+        self._command = inside(
+            lab, "kubectl", f"--namespace={namespace}", "get", "rollout/churn", "--watch", "--output=json"
+        )
         self.moments: list[Moment] = []
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._thread = threading.Thread(target=self._read)
+        self._stopped, self._lock = threading.Event(), threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
     def stop(self) -> None:
         """No more of them."""
-        self._process.terminate()
+        with self._lock:
+            self._stopped.set()
+            if self._process is not None:
+                self._process.terminate()
         self._thread.join(30)
-        self._process.communicate(timeout=30)
 
     def since(self, began: float, image: str) -> list[Moment]:
         """About this image."""
         return [one for one in self.moments if one.at >= began and one.image == image and one.is_seen]
 
-    def _read(self) -> None:
+    def _watch(self) -> None:
+        """A watch ends with the API server; the next one begins with what is so by then."""
+        while (process := self._begun()) is not None:
+            with process:
+                self._read(process)
+            self._stopped.wait(AGAIN_S)
+
+    def _begun(self) -> "subprocess.Popen[str] | None":
+        """A watch; None: nobody wants another."""
+        with self._lock:
+            if self._stopped.is_set():
+                return None
+            command = self._command
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            return self._process
+
+    def _read(self, process: "subprocess.Popen[str]") -> None:
         """Objects come as JSON of many lines, one after the other."""
-        assert self._process.stdout is not None
+        assert process.stdout is not None
         lines: list[str] = []
-        for line in self._process.stdout:
+        for line in process.stdout:
             lines.append(line)
             if line == "}\n":
                 self.moments.append(_moment(json.loads("".join(lines))))
