@@ -1,6 +1,7 @@
 """What make gives to everything that it starts."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ def test_processes_find_bytecode_again_where_none_may_lie_beside_the_sources(tmp
     """Images set PYTHONDONTWRITEBYTECODE; each process of the tests and of the demo would compile numpy again."""
     (tmp_path / "process.py").write_text("import taken\nprint(taken.__cached__)\n")
     (tmp_path / "taken.py").write_text("")
-    (tmp_path / "own.mk").write_text(f"own:\n\t@{sys.executable} process.py\n")
+    (tmp_path / "own.mk").write_text(f"own:\n\t@{shlex.quote(sys.executable)} process.py\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MAKE"))}
     command = ["make", "--no-print-directory", f"--file={ROOT / 'Makefile'}", "--file=own.mk", "own"]
 
