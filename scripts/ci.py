@@ -63,7 +63,7 @@ E2E: Final = Part(
     limit_s=END_S,
 )
 LAB: Final = Part(
-    f"make e2e of {LAB_TESTS}", (*E2E_WITHOUT_BUILD, f"ARGS={LAB_TESTS}"), needs_s=25 * 60.0, limit_s=40 * 60.0
+    f"make e2e of {LAB_TESTS}", (*E2E_WITHOUT_BUILD, f"ARGS={LAB_TESTS}"), needs_s=30 * 60.0, limit_s=40 * 60.0
 )
 
 
