@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lab_workloads
 import pytest
-from lab_client import apply, eventually, get, inside, state_of
+from lab_client import apply, eventually, get, inside, kubectl, state_of
 
 from slipway_lab.state import Lab
 
@@ -191,17 +192,7 @@ def test_an_isolated_pod_stays_without_traffic_and_is_replaced(shop: Shop, tmp_p
 
 def test_one_command_goes_back_to_the_version_before_without_a_refused_request(shop: Shop, tmp_path: Path) -> None:
     """Promoted, and found bad: the stack file and the cluster say the version before within half a minute."""
-    shop.shift("canary", "--reason", "a test")
-    shop.until("Healthy")
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "Pulumi.lab.yaml").write_text(
-        f"config:\n  slipway-services:namespace: {shop.namespace}\n  slipway-services:services:\n"
-        f"    - name: shop # ours\n      image: {shop.images[1]}\n"
-    )
-    record = {"kind": "promote", "service": "shop", "environment": "lab", "by": "ann", "at": "2026-11-22T10:00:00Z"}
-    record |= {"image": shop.images[1], "before": shop.images[0]}
-    (stacks / "releases.jsonl").write_text(json.dumps(record) + "\n")
+    stacks = promoted(shop, tmp_path)
 
     with Load(shop, tmp_path) as load:
         began = time.monotonic()
@@ -221,3 +212,35 @@ def test_one_command_goes_back_to_the_version_before_without_a_refused_request(s
     assert not load.failed, load.seen
     assert took_s < 30.0
     sys.stdout.write(f"rolled back in {took_s:.1f} s (said in {told_s:.1f}), {load.seen} answered, none failed\n")
+
+
+def test_a_rollback_that_the_controller_forgets_is_told_again(shop: Shop, tmp_path: Path) -> None:
+    """What it was told to promote is gone from the status before its pods are ready, as it happens once in many."""
+    stacks = promoted(shop, tmp_path)
+    status = ("-n", shop.namespace, "rollout/shop")
+
+    with ThreadPoolExecutor() as threads:
+        words = ("rollback", "shop", "--env", "lab", "--stacks", str(stacks), "--now", "--reason", "bad")
+        said = threads.submit(shop.slipway, *words)
+        eventually(lambda: bool(get(shop.lab, *status)["status"].get("promoteFull")), 60)
+        forget = ("patch", "--subresource=status", "--type=merge", "-p", '{"status":{"promoteFull":null}}')
+        kubectl(shop.lab, *status[:2], forget[0], status[2], *forget[1:])
+
+    assert said.result()["image"] == shop.images[0]
+    shop.reached("stable")
+
+
+def promoted(shop: Shop, folder: Path) -> Path:
+    """The canary is stable; the folder of a stack file that says so, and of the record of what was before."""
+    shop.shift("canary", "--reason", "a test")
+    shop.until("Healthy")
+    stacks = folder / "stacks"
+    stacks.mkdir()
+    (stacks / "Pulumi.lab.yaml").write_text(
+        f"config:\n  slipway-services:namespace: {shop.namespace}\n  slipway-services:services:\n"
+        f"    - name: shop # ours\n      image: {shop.images[1]}\n"
+    )
+    record = {"kind": "promote", "service": "shop", "environment": "lab", "by": "ann", "at": "2026-11-22T10:00:00Z"}
+    record |= {"image": shop.images[1], "before": shop.images[0]}
+    (stacks / "releases.jsonl").write_text(json.dumps(record) + "\n")
+    return stacks

@@ -68,10 +68,11 @@ def test_a_deployment_answers_by_address_and_name_as_nobody_on_a_read_only_root(
     address = get(lab, "-n", namespace, "service/echo")["spec"]["clusterIP"]
 
     def answers() -> list[dict[str, Any]]:
-        asked = run(lab, "curl", "-sS", *["-w", "\n"], *[f"http://{address}:8000/?{number}" for number in range(20)])
+        patience = ("--retry", "20", "--retry-all-errors", "--retry-delay", "1")
+        asked = run(lab, "curl", "-sS", *patience, "-w", "\n", *[f"http://{address}:8000/?{n}" for n in range(20)])
         return [json.loads(line) for line in asked.splitlines()]
 
-    # A Service sends to a pod a moment after it is ready.
+    # A Service answers, and sends to a pod, a moment after it is ready.
     eventually(lambda: len({answer["pod"] for answer in answers()}) == 2, 20, state_of(lab, namespace))
     by_address = answers()
     ask = f"import urllib.request as u; print(u.urlopen('http://echo.{namespace}.svc:8000/').read().decode())"

@@ -142,16 +142,15 @@ def go_back(kubectl: "Kubectl", name: str, image: str, wait_s: float, *, is_dry:
         kubectl.patch(ROLLOUT, name, template_patch(found), how="json")
     if rollout.is_held:
         kubectl.patch(ROLLOUT, name, {"spec": {"paused": False}})
-    first, target, is_told = rollout.current, found.hash, False
+    first, target = rollout.current, found.hash
     while True:
         rollout = ask_rollout(kubectl, name)
         if rollout.current not in {first, target}:
             target = rollout.current  # the controller hashes as it does; the template is what we sent
         if _is_back(rollout, target):
             return time.monotonic() - began
-        if rollout.current == target and rollout.has_canary and not is_told:
+        if rollout.current == target and rollout.has_canary and not rollout.is_promoted:  # the controller may forget it
             kubectl.patch(ROLLOUT, name, {"status": {"promoteFull": True}}, subresource="status")
-            is_told = True
         if time.monotonic() - began >= wait_s:
             raise RolloutStateError(
                 f"{rollout.namespace}/{name} is not back after {wait_s:g} s: {rollout.phase} {rollout.message}",
