@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from lab_client import apply, eventually, get, kubectl, lab_command, started, state_of
 
@@ -76,7 +75,8 @@ def test_two_labs_run_beside_each_other_and_one_that_was_killed_leaves_nothing(o
     assert not doomed.folder.exists()
     assert not doomed.namespace.exists()
     assert not cgroups.exists(doomed.cgroup)
-    assert not [pid for pid in members if _is_alive(pid)]
+    # Who was left behind is buried by the machine's first process, which takes its time.
+    eventually(lambda: not [pid for pid in members if Path(f"/proc/{pid}").exists()], 20)
     assert str(doomed.folder) not in Path("/proc/self/mountinfo").read_text()
     assert _status(own_lab.name)["state"] == "ready"
 
@@ -113,14 +113,6 @@ def test_a_running_lab_says_what_it_uses(own_lab: Lab) -> None:
     assert all(program["is_alive"] for program in found["programs"])
     assert found["resident_bytes"] < 1.4e9
     assert "10.230.0.1" in kubectl(own_lab, "get", "nodes", "-o", "wide")
-
-
-def _is_alive(pid: int) -> bool:
-    """One that has ended is seen until the machine's first process has taken note of it."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _lab(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -97,7 +97,7 @@ def test_a_failed_build_tells_its_last_lines_and_leaves_nothing(tmp_path: Path) 
     ("told", "hint", "kind"),
     [
         ("dial tcp: lookup modules.test: no such host", "look at the network", CannotRunError),
-        ("server response: This module version is not available.", "look at the network", CannotRunError),
+        ("server response: This module version is not available.", "at the versions in go.mod", BuildError),
         ("module lookup disabled by GOPROXY=off", "look at the network", CannotRunError),
         ("write /tmp/x: no space left on device", "make room on the disk", BuildError),
         ("github.com/x/y: /usr/local/go/pkg/tool/compile: signal: killed", "most likely for memory", BuildError),

@@ -39,7 +39,7 @@ LIMIT_S: Final = 3600.0
 TELL_EVERY_S: Final = 30.0
 GRACE_S: Final = 5.0
 TAIL_LINES: Final = 15
-_NETWORK: Final = re.compile(r"dial tcp|no such host|i/o timeout|TLS hand|connection re|server response|GOPROXY=off")
+_NO_NETWORK: Final = re.compile(r"dial tcp|no such host|i/o timeout|TLS hand|connection re|GOPROXY=off")
 
 
 class BuildError(LabError):
@@ -198,11 +198,13 @@ def _failed(program: Program, status: int, told: str) -> LabError:
         hint = f"make room on the disk, or set {CACHE_VARIABLE} to a folder on another one"
     elif status == -signal.SIGKILL or "signal: killed" in told:
         hint = "killed, most likely for memory: the largest program takes 3.3 GB to compile"
-    elif _NETWORK.search(told):
+    elif _NO_NETWORK.search(told):
         return CannotRunError(
             f"{program.name} could not be built: Go could not fetch a module\n{tail}",
             hint="look at the network, and at `go env GOPROXY`",
         )
+    elif "server response" in told:  # it was asked: what `go.mod` names may not be there
+        hint = "Go could not fetch a module: look at `go env GOPROXY`, and at the versions in go.mod"
     return BuildError(f"{program.name} could not be built: go build ended with status {status}\n{tail}", hint=hint)
 
 
