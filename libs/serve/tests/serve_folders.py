@@ -31,7 +31,7 @@ class Risk(Struct, frozen=True):
 
 
 service = Service("NAME")
-predict = service.model("NAME", Customer, Risk, path="/predict", slo="realtime")
+predict = service.model("NAME", Customer, Risk, path="/predict", slo="interactive")
 '''
 
 FULL = '''"""A service with its own request, compute, another output of the same weights, and a resource."""
@@ -105,7 +105,7 @@ def calibrated(weights: Weights, batch: Arrays) -> Arrays:
     return {"probability": 1.0 / (1.0 + np.exp(-1.3 * margin + 0.2))}
 
 
-@service.endpoint("/predict", slo="realtime")
+@service.endpoint("/predict", slo="interactive")
 async def predict(account: Account, call: Call) -> Risk:
     """From an account to a risk."""
     if account.customer_id == "unknown":

@@ -72,7 +72,7 @@ def test_a_greedy_client_does_not_slow_a_quiet_one(tmp_path: Path) -> None:
     quiet, limited, unlimited = (new_key(path, name).key for name in ("quiet", "limited", "unlimited"))
     access = (
         f'\n[runtime.models.busy]\nmax_rows = 1\ninline_ms = 0\n\n[runtime.access]\nkeys = "{path}"\n'
-        'clients."key:limited" = { rate_per_s = 2.0, burst = 1 }\n\n[runtime.slo.realtime]\ndeadline_ms = 10000\n'
+        'clients."key:limited" = { rate_per_s = 2.0, burst = 1 }\n\n[runtime.slo.interactive]\ndeadline_ms = 10000\n'
     )
     folder = write_minimal(tmp_path / "svc", "busy", access)
     source = folder / "src" / "busy_service.py"
