@@ -81,7 +81,8 @@ class LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one record, or count it as lost. Never waits for the writing; the handler's lock is held."""
-        if len(self._lines) >= WAITING or not self._budget.allows(self._clock()):
+        places = 2 if self._lost else 1  # one is for the line that tells of those lost
+        if len(self._lines) + places > WAITING or not self._budget.allows(self._clock()):
             self._lose()
             return
         try:
