@@ -28,7 +28,7 @@ lines = {errors = 0.05}
 
 [load]
 rate = 60.0
-seconds = 20.0
+seconds = 60.0
 warm_up_s = 1.0
 timeout_s = 2.0
 scenarios = [{path = "/predict", payloads = {source = "file", path = "PAYLOADS"}}]
@@ -167,6 +167,7 @@ LIVE = {
 
 
 @pytest.mark.e2e
+@pytest.mark.alone
 @pytest.mark.parametrize("what", LIVE)
 def test_a_candidate_gets_the_verdict_that_it_deserves(slipway: Slipway, tmp_path: Path, what: str) -> None:
     """Real servers, real Locust, about ten seconds each."""
