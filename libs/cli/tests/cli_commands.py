@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -30,6 +30,20 @@ class Said(NamedTuple):
 
 
 Slipway = Callable[..., Said]
+Answer = TypeVar("Answer")
+
+
+def settled(ask: Callable[[], Answer], is_inconclusive: Callable[[Answer], bool]) -> Answer:
+    """What `ask` gives, asked again, twice at most, while the gate has too little evidence.
+
+    A machine that others use may give too little for a minute, as it may to a pipeline, which asks again, too. What is
+    wrong is `fail`, and is never asked again; a gate that cannot conclude is inconclusive three times.
+    """
+    for _ in range(2):
+        answer = ask()
+        if not is_inconclusive(answer):
+            return answer
+    return ask()
 
 
 @contextmanager
