@@ -36,8 +36,8 @@ Answer = TypeVar("Answer")
 def settled(ask: Callable[[], Answer], is_inconclusive: Callable[[Answer], bool]) -> Answer:
     """What `ask` gives, asked again, twice at most, while the gate has too little evidence.
 
-    A machine that others use may give too little for a minute, as it may to a pipeline, which asks again, too. What is
-    wrong is `fail`, and is never asked again; a gate that cannot conclude is inconclusive three times.
+    A machine that others use may give too little for a minute. A rollout then waits for a person, who begins it again;
+    this stands for the person. `fail` is never asked again, and one that cannot conclude is inconclusive three times.
     """
     for _ in range(2):
         answer = ask()
