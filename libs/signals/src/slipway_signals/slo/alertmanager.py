@@ -3,7 +3,8 @@
 It starts nothing. The invariants: a page is never muted and never waits for a deploy; all pages of a service are one
 message, so that a dead service wakes somebody once; nothing is lost: what no route names goes to the platform's
 tickets, and that messages are lost is told in two ways. Deploys quiet what they cause for as long as they last (an
-inhibition needs nobody to lift it), and never that they were stopped.
+inhibition needs nobody to lift it), and never that they were stopped. One message is missing: a ticket that ends while
+it is inhibited is never told as resolved (alertmanager#2754).
 Source: https://prometheus.io/docs/alerting/0.25/configuration/
 """
 
