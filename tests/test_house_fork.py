@@ -154,7 +154,7 @@ def test_a_longer_name_breaks_no_line_limit(copy: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_fork_passes_its_own_checks_and_the_tests_that_know_its_name(copy: Path) -> None:
     """As a company would: fork, install from the lock, `make fix regen`, static checks, tests."""
     _fork(copy, NEW)

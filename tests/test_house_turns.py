@@ -44,7 +44,7 @@ def test_a_test_that_runs_alone_meets_no_other(tmp_path: Path) -> None:
         (tmp_path / f"test_{name}.py").write_text(TESTS.format(notes=str(notes)))
     command = [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "2", "--dist", "loadfile", str(tmp_path)]
 
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60, env=_outside())
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=_outside())
 
     assert run.returncode == 0, run.stdout + run.stderr
     spans = [json.loads(line) for line in notes.read_text().splitlines()]

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,8 @@ format = "xgboost"
 url = "{neighbour}"
 """
 NOBODY = "http://127.0.0.1:9"
+StoryStack = partial(AlertStack, down_s=20)
+"""So long no story's service is away. Who is told of other faults must not be told of this one: it mutes them all."""
 
 
 def moody_slos(target: float = 0.99) -> ServiceSlos:

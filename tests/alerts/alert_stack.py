@@ -5,6 +5,7 @@
 nothing.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from slipway_signals.slo.model import ServiceSlos
 from slipway_signals.slo.promrules import Timing
 
 ALERTMANAGER = ALERTMANAGERS[0]
+DOWN = re.compile(r"(- alert: SlipwayServiceDown\n.*\n +for: )\w+")
 
 __all__ = [
     "ALERTMANAGER",
@@ -46,6 +48,8 @@ class AlertStack(Monitoring):
         scrape_s: Seconds between scrapes; at most half of `60 / scale`.
         history: OpenMetrics text with timestamps that Prometheus finds in its store when it starts.
         resend_s: Seconds until Prometheus tells Alertmanager the same again; in earnest it is a minute.
+        down_s: Seconds without a scrape until a service is down; None: a minute divided by `scale`. So soon a busy
+            machine is late, and what ends while its service is down is never told as resolved (alertmanager#2754).
     """
 
     def __init__(
@@ -58,9 +62,13 @@ class AlertStack(Monitoring):
         scrape_s: float | None = None,
         history: str | None = None,
         resend_s: float = 5,
+        down_s: int | None = None,
     ) -> None:
         self.sink = Sink()
         files = compile_all(services, timing=Timing(scale), webhook=self.sink.url)
+        if down_s is not None:
+            assert any(DOWN.search(text) for text in files.values())
+            files = {name: DOWN.sub(rf"\g<1>{down_s}s", text) for name, text in files.items()}
         super().__init__(folder, files, targets, scale=scale, scrape_s=scrape_s, history=history, resend_s=resend_s)
 
     def close(self) -> None:

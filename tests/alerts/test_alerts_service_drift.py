@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 import xgboost
-from alert_faults import Story, address_of, traffic
-from alert_stack import AlertStack
+from alert_faults import Story, StoryStack, address_of, traffic
 from msgspec.structs import replace
 from serve_process import serving
 from trained_churn import CHURN, trained_churn, training
@@ -84,7 +83,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     slos = [replace(promises, slos=promises.slos[:1])]  # they are no matter here, and take Prometheus' time
     with (
         serving(folder / "churn", store=folder / "store") as served,
-        AlertStack(folder / "stack", slos, {"churn": [address_of(served.admin)]}, scale=240, scrape_s=0.5) as stack,
+        StoryStack(folder / "stack", slos, {"churn": [address_of(served.admin)]}, scale=240, scrape_s=0.5) as stack,
         traffic(served.url, lambda n: ("/predict", known.usual[n % len(known.usual)]), rate=150, clients=8) as callers,
     ):
         story = Story(stack)

@@ -6,8 +6,7 @@ An hour takes 30 s, ten minutes 5 s.
 from collections.abc import Iterator
 
 import pytest
-from alert_faults import Story, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
-from alert_stack import AlertStack
+from alert_faults import Story, StoryStack, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
 from serve_process import serving
 
 pytestmark = [
@@ -27,7 +26,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     moody = write_moody(folder / "moody")
     with (
         serving(moody, store=folder / "store", env=environment_of(moody)) as served,
-        AlertStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
+        StoryStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
         traffic(served.url, lambda _: wish("fine"), rate=60),
         traffic(served.url, lambda _: row(), rate=1, clients=1) as others,
     ):

@@ -8,8 +8,7 @@ late says that the service is down, and what resolves while somebody is woken fo
 from collections.abc import Iterator
 
 import pytest
-from alert_faults import Story, address_of, environment_of, moody_slos, traffic, wish, write_moody
-from alert_stack import AlertStack
+from alert_faults import Story, StoryStack, address_of, environment_of, moody_slos, traffic, wish, write_moody
 from serve_process import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
@@ -29,7 +28,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     moody = write_moody(folder / "moody")
     with (
         serving(moody, store=folder / "store", env=environment_of(moody)) as served,
-        AlertStack(folder / "stack", [moody_slos(0.98)], {"moody": [address_of(served.admin)]}, scale=120) as stack,
+        StoryStack(folder / "stack", [moody_slos(0.98)], {"moody": [address_of(served.admin)]}, scale=120) as stack,
         traffic(served.url, lambda _: wish("fine"), rate=DAY, clients=8) as callers,
     ):
         story = Story(stack)

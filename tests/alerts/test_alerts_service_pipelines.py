@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from alert_faults import Story, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
-from alert_stack import AlertStack, free_port
+from alert_faults import Story, StoryStack, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
+from alert_stack import free_port
 from serve_process import serving
 from upstream_servers import Reply, neighbour
 
@@ -44,7 +44,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         moody = write_moody(folder / "moody", runtime, neighbour=beside.url)
         with (
             serving(moody, store=folder / "store", env=environment_of(moody)) as served,
-            AlertStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
+            StoryStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
             traffic(served.url, lambda n: row() if n % 2 else wish("neighbour"), rate=20) as callers,
         ):
             story = Story(stack)

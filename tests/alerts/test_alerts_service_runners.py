@@ -8,8 +8,19 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from alert_faults import Story, address_of, children, environment_of, kill, moody_slos, row, traffic, write_moody
-from alert_stack import AlertStack, eventually
+from alert_faults import (
+    Story,
+    StoryStack,
+    address_of,
+    children,
+    environment_of,
+    kill,
+    moody_slos,
+    row,
+    traffic,
+    write_moody,
+)
+from alert_stack import eventually
 from serve_process import Served, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager")]
@@ -36,7 +47,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     faults = moody / "faults"
     with (
         serving(moody, store=folder / "store", env=environment_of(moody), flags={"workers": 2}) as served,
-        AlertStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
+        StoryStack(folder / "stack", [moody_slos()], {"moody": [address_of(served.admin)]}, scale=120) as stack,
         traffic(served.url, lambda _: row(), rate=40) as callers,
     ):
         story = Story(stack)

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from alert_faults import Story, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
-from alert_stack import AlertStack, metrics_page
+from alert_faults import Story, StoryStack, address_of, environment_of, moody_slos, row, traffic, wish, write_moody
+from alert_stack import metrics_page
 from serve_process import serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.needs("prometheus", "prometheus-alertmanager", "promtool")]
@@ -57,7 +57,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     ):
         targets = {"moody": [address_of(served.admin)], "cluster": [cluster.address]}
         history = last_week(time.time())
-        with AlertStack(folder / "stack", [moody_slos()], targets, scale=SCALE, history=history) as stack:
+        with StoryStack(folder / "stack", [moody_slos()], targets, scale=SCALE, history=history) as stack:
             story = Story(stack)
             stack.until('increase(http_server_request_duration_seconds_count{service="moody"}[30s]) > 500')
 
