@@ -124,7 +124,7 @@ def test_a_reader_that_is_replaced_misses_one_line_at_most() -> None:
 
     found, broken = read_all(reading)
 
-    assert broken == 1
+    assert broken <= 1  # none when the 64 KiB end with a line
     assert 0 < len(found) < written
 
 
