@@ -141,13 +141,13 @@ StoryStack = partial(AlertStack, down_s=20)
 """So long no story's service is away. Who is told of other faults must not be told of this one: it mutes them all."""
 
 
-def moody_slos(target: float = 0.99) -> ServiceSlos:
-    """What the service promises: so many calls of `/predict` are answered, and as many of these within 250 ms."""
+def moody_slos(target: str = "0.99", within_s: str = "0.1") -> ServiceSlos:
+    """What the service promises: so many calls of `/predict` are answered, and as many of these within that."""
     route = 'http_route="/predict"'
     availability = AVAILABILITY.replace("_count{", f"_count{{{route},").replace("_count'", f"_count{{{route}}}'")
     latency = LATENCY.replace("_bucket{", f"_bucket{{{route},").replace("_count'", f"_count{{{route}}}'")
     text = f"{availability}---\n{latency}".replace("churn", "moody")
-    return read(text.replace("0.999", "0.99").replace("0.99", f"{target}").replace('le="0.05"', 'le="0.25"'))
+    return read(text.replace("0.999", target).replace("0.99", target).replace('le="0.05"', f'le="{within_s}"'))
 
 
 def write_moody(folder: Path, runtime: str = "", neighbour: str = NOBODY) -> Path:

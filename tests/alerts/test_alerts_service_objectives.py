@@ -26,9 +26,10 @@ OUTWEIGHED_S = 300
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("objectives")
     moody = write_moody(folder / "moody")
+    slos = [moody_slos("0.98", within_s="0.25")]
     with (
         serving(moody, store=folder / "store", env=environment_of(moody)) as served,
-        StoryStack(folder / "stack", [moody_slos(0.98)], {"moody": [address_of(served.admin)]}, scale=120) as stack,
+        StoryStack(folder / "stack", slos, {"moody": [address_of(served.admin)]}, scale=120) as stack,
         traffic(served.url, lambda _: wish("fine"), rate=DAY, clients=8) as callers,
     ):
         story = Story(stack)

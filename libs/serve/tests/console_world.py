@@ -31,7 +31,7 @@ DIGEST = "sha256:" + "ab12cd34ef56" * 5 + "abcd"
 SERIES = """
 http_server_request_duration_seconds_count{{http_request_method="POST",http_route="/predict",http_response_status_code="200"}} {good}
 http_server_request_duration_seconds_bucket{{http_request_method="POST",http_route="/predict",http_response_status_code="200",le="0.05"}} {good}
-http_server_request_duration_seconds_bucket{{http_request_method="POST",http_route="/predict",http_response_status_code="200",le="0.25"}} {good}
+http_server_request_duration_seconds_bucket{{http_request_method="POST",http_route="/predict",http_response_status_code="200",le="0.1"}} {good}
 http_server_request_duration_seconds_bucket{{http_request_method="POST",http_route="/predict",http_response_status_code="200",le="+Inf"}} {good}
 http_server_request_duration_seconds_count{{http_request_method="POST",http_route="/predict",http_response_status_code="500"}} {bad}
 http_server_request_duration_seconds_bucket{{http_request_method="POST",http_route="/predict",http_response_status_code="500",le="+Inf"}} {bad}
